@@ -1,0 +1,97 @@
+"""Messages between the launcher and the processes it started (ZeroMQ, msgspec JSON).
+
+Each process has one DEALER socket to the launcher's ROUTER; its identity is its name. Nothing here is on a data path.
+A process speaks first (`Ready`), then answers what it is asked. Times are CLOCK_MONOTONIC nanoseconds, the same clock in every process of a machine.
+"""
+
+import msgspec
+
+from testbed.messages.entries import FlowEntry
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Root of every control message."""
+
+
+class Ready(Message):
+    """The process is up; a guest's NICs have reached DRIVER_OK."""
+
+    at_ns: int
+
+
+class Failed(Message):
+    """The process cannot go on and says why before it exits."""
+
+    reason: str
+
+
+class GuestReport(Message):
+    """A guest broke a rule; told once for each kind, counted always."""
+
+    guest: str
+    device: str
+    reason: str
+    detail: str
+
+
+class Expect(Message):
+    """To a receiving guest: get ready to check this flow; answered by `Expecting`."""
+
+    flow: FlowEntry
+
+
+class Expecting(Message):
+    """The receiver checks the flow from now on."""
+
+    flow_id: int
+
+
+class Start(Message):
+    """To a sending guest: send this flow; answered by `Sent` when its last frame has been given to the device."""
+
+    flow: FlowEntry
+
+
+class Sent(Message):
+    """The sender is done. Latencies only for request/response flows."""
+
+    flow_id: int
+    sent: int
+    answered: int = 0
+    seconds: float
+    latency_ns: dict[str, int] | None = None
+    """p50, p99, p999."""
+
+
+class Collect(Message):
+    """To the receiver: `sent` frames were sent; answer `Received` when all are here or nothing more comes."""
+
+    flow_id: int
+    sent: int
+
+
+class Received(Message):
+    """What arrived of a flow. `bytes` counts frames without FCS."""
+
+    flow_id: int
+    received: int
+    reordered: int
+    corrupted: int
+    duplicated: int
+    bytes: int
+    seconds: float
+    """From the first frame's arrival to the last one's."""
+
+
+class Cancel(Message):
+    """Forget a flow: its other end is gone or the run is over."""
+
+    flow_id: int
+
+
+class Stop(Message):
+    """Leave in order: quiesce, close, exit 0."""
+
+
+ToProcess = Expect | Start | Collect | Cancel | Stop
+FromProcess = Ready | Failed | GuestReport | Expecting | Sent | Received

@@ -1,0 +1,141 @@
+"""What each process is told when it starts: its own entry of the plan and nothing else.
+
+Reference: plain data (msgspec structs), written by the planner, read by the composition roots. Sizes are bytes, times nanoseconds,
+addresses integers of the kind their name says. `poll_ns` is how long a consumer polls before it sleeps; `POLL_FOREVER` never sleeps.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+POLL_FOREVER: Final = -1
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Root of every record of the plan."""
+
+
+class SegmentEntry(Entry):
+    """A POSIX shared memory segment as one process sees it; its descriptor arrives under `name`."""
+
+    name: str
+    size_bytes: int
+    hpa: int = 0
+    """Host physical base, 0 where the segment is not host memory."""
+    writable: bool = True
+
+
+class VirtioNetEntry(Entry, tag="virtio-net"):
+    """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2, §5.1)."""
+
+    name: str
+    """`guest.nicN`."""
+    mac: str
+    mmio_gpa: int
+    intid: int
+    """Shared peripheral interrupt of the guest's GIC."""
+    ring: Literal["split", "packed"] = "split"
+    queue_size: int = 256
+    queue_pairs: int = 1
+    mtu: int = 1500
+    indirect: bool = True
+    event_idx: bool = True
+    mrg_rxbuf: bool = True
+    in_order: bool = False
+    segments: int = 1
+    """Descriptors in which the driver lays out a frame to send."""
+
+
+NicEntry = VirtioNetEntry
+"""Every kind of NIC a guest can have (a tagged union as kinds are added)."""
+
+
+class GuestEntry(Entry, tag="guest"):
+    """One virtual machine. Segments: `NAME.ram`, `NAME.stage2`, `NAME.vcpu`, `NAME.counters`."""
+
+    name: str
+    host: str
+    index: int
+    memory_bytes: int
+    ram_gpa: int
+    stage2_hpa: int
+    """Where its stage-2 tables begin (their root is the first page)."""
+    vcpus: int = 1
+    interrupts: Literal["list-registers", "direct"] = "list-registers"
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+    nics: tuple[NicEntry, ...] = ()
+
+
+class BridgeEntry(Entry):
+    """The vmm's software bridge."""
+
+    stall_ns: int
+    """How long a full receiver may hold its senders back before frames for it are dropped as `stalled`."""
+    table_size: int = 4096
+
+
+class VmmEntry(Entry, tag="vmm"):
+    """The hypervisor back end of one host. Its segments: those of its guests and its own counters."""
+
+    name: str
+    host: str
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+    guests: tuple[GuestEntry, ...] = ()
+    bridge: BridgeEntry
+
+
+ProcessEntry = GuestEntry | VmmEntry
+
+
+class ProcessPlan(Entry):
+    """One process: what it is told and which segments it may map."""
+
+    name: str
+    role: Literal["vmm", "guest"]
+    entry: ProcessEntry
+    segments: tuple[SegmentEntry, ...]
+    counter_names: tuple[str, ...]
+    """What the 64-bit words of `NAME.counters` count, in order."""
+
+
+class FlowEntry(Entry):
+    """One flow of a workload, from one guest's NIC to another's."""
+
+    id: int
+    """Unique in the topology, from 1; carried by every generated frame."""
+    name: str
+    kind: Literal["replay", "pktgen", "rr"]
+    source: str
+    destination: str
+    source_nic: int = 0
+    destination_nic: int = 0
+    source_mac: str
+    destination_mac: str
+    frame_bytes: tuple[int, ...] = ()
+    """Sizes without FCS, used in turn; empty for replay."""
+    duration_ns: int = 0
+    """0: until `count` frames are sent."""
+    count: int = 0
+    """0: until `duration_ns` is over."""
+    frames_per_second: float = 0.0
+    """0: as fast as the receiver takes them."""
+    verify: bool = True
+    capture: str = ""
+    """Path of the pcap or pcapng file to replay."""
+    loops: int = 1
+    captured_times: bool = False
+
+
+class Plan(Entry):
+    """A whole topology, ready to start: plain data, the same for the same file."""
+
+    schema: int = 1
+    topology: str
+    segments: tuple[SegmentEntry, ...]
+    """Every segment to create (name, size, host physical base)."""
+    processes: tuple[ProcessPlan, ...]
+    """In start order."""
+    phases: tuple[tuple[FlowEntry, ...], ...]
+    """Workloads: phases one after another, the flows of a phase at the same time."""

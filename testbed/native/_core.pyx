@@ -1,0 +1,7 @@
+# distutils: language = c
+"""The native extension: what is done once per frame, per descriptor or per access.
+
+Bytes and offsets only; every decision is Python's. One part a file:
+"""
+
+include "buffer.pxi"

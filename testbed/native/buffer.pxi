@@ -1,0 +1,26 @@
+"""A pointer and a length taken from a Python buffer, kept alive by holding the buffer."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef class Pinned:
+    """Holds a buffer (an mmap, bytearray or memoryview) so that native code may keep its address."""
+
+    cdef Py_buffer view
+    cdef uint8_t* data
+    cdef readonly Py_ssize_t size_bytes
+    cdef readonly bint writable
+
+    def __cinit__(self, buffer, bint writable=True):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        self.data = <uint8_t*>self.view.buf
+        self.size_bytes = self.view.len
+        self.writable = writable
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    @property
+    def address(self) -> int:
+        return <uint64_t>self.data

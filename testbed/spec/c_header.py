@@ -1,0 +1,27 @@
+"""Writes the C view of the declarations: structs of every record and the constants that native code needs."""
+
+from types import ModuleType
+
+from testbed.spec import flow, vcpu_page, virtio, virtio_net
+from testbed.spec.layout import Record
+
+_MODULES: tuple[ModuleType, ...] = (virtio, virtio_net, vcpu_page, flow)
+
+
+def _declarations(module: ModuleType) -> list[str]:
+    """Return structs and constants of one module, constants prefixed with the module's name."""
+    prefix = module.__name__.rpartition(".")[2].upper()
+    lines = []
+    for name, value in vars(module).items():
+        if isinstance(value, Record):
+            lines.append(value.c_struct())
+        elif name.isupper() and not name.startswith("_") and type(value) is int:
+            suffix = "ull" if value > 0xFFFF_FFFF else "u"
+            lines.append(f"#define {prefix}_{name} {value:#x}{suffix}\n")
+    return lines
+
+
+def c_header() -> str:
+    """Return the text of `layouts.h`."""
+    head = "/* Written by setup.py from testbed/spec. */\n#pragma once\n#include <stddef.h>\n#include <stdint.h>\n\n"
+    return head + "\n".join("".join(_declarations(module)) for module in _MODULES)

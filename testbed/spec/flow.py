@@ -1,0 +1,39 @@
+"""What a generated frame carries so that it can be checked where it arrives.
+
+Reference: our own tag in the payload of an ordinary UDP/IPv4 datagram (RFC 768, RFC 791), sized so that the smallest Ethernet frame,
+60 bytes without FCS, holds it exactly.
+"""
+
+from typing import Final
+
+from testbed.spec.layout import Field, Record
+
+ETHERNET: Final = Record(
+    "ethernet", 14, "IEEE 802.3 §3.1.1",
+    Field("destination", 0, 1, count=6), Field("source", 6, 1, count=6), Field("type", 12, 2, "big-endian"),
+)  # fmt: skip
+IPV4: Final = Record(
+    "ipv4", 20, "RFC 791 §3.1, every multi-byte member big-endian",
+    Field("version_ihl", 0, 1), Field("tos", 1, 1), Field("total_length", 2, 2), Field("identification", 4, 2),
+    Field("fragment", 6, 2), Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
+    Field("source", 12, 4), Field("destination", 16, 4),
+)  # fmt: skip
+UDP: Final = Record(
+    "udp", 8, "RFC 768, big-endian",
+    Field("source_port", 0, 2), Field("destination_port", 2, 2), Field("length", 4, 2), Field("checksum", 6, 2),
+)  # fmt: skip
+TAG: Final = Record(
+    "flow_tag", 18, "design: every frame of a verified flow carries flow, sequence number and checksum",
+    Field("magic", 0, 2), Field("flow", 2, 4), Field("sequence", 6, 8), Field("digest", 14, 4),
+)  # fmt: skip
+
+TAG_OFFSET: Final = ETHERNET.size + IPV4.size + UDP.size
+FRAME_BYTES_MIN: Final = TAG_OFFSET + TAG.size
+"""60: the smallest Ethernet frame without FCS."""
+MAGIC_DATA: Final = 0x4256
+MAGIC_REQUEST: Final = 0x5156
+MAGIC_REPLY: Final = 0x5056
+UDP_PORT_DISCARD: Final = 9
+ETHERTYPE_IPV4: Final = 0x0800
+FRAME_BYTES_MAX: Final = 9014
+"""The largest frame a workload generates."""

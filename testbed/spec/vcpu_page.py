@@ -1,0 +1,54 @@
+"""The page of shared memory that stands for one virtual CPU's hardware, shared by the vCPU and the hypervisor.
+
+Reference: our own record for what the architecture leaves to the implementation; the exit syndrome it carries is ESR_EL2 of the Arm
+Architecture Reference Manual (DDI 0487, D17.2.37, ISS for a Data Abort), the interrupt part follows GICv3 (IHI 0069).
+A bell is one cache line: the word that the ringing side counts up and the flag with which the other side asks for a message.
+"""
+
+from typing import Final
+
+from testbed.spec.layout import Bits, Field, Record
+
+BELL: Final = Record(
+    "bell", 64, "design: doorbells",
+    Field("rung", 0, 8, "counted up by the producer"),
+    Field("armed", 8, 4, "set by the consumer before it sleeps, cleared by the producer that sends the message"),
+    Field("sent", 16, 8, "messages sent, counted by the producer"),
+)  # fmt: skip
+
+DOORBELL_MATCH: Final = Record(
+    "doorbell_match", 16, "design: QueueNotify is a doorbell",
+    Field("gpa", 0, 8, "a store to this address rings the hypervisor's bell and needs no answer"), Field("valid", 8, 4),
+)  # fmt: skip
+DOORBELL_MATCHES: Final = 16
+PENDING_WORDS: Final = 16
+"""64 interrupts a word: INTIDs 0 to 1023."""
+
+VCPU_PAGE: Final = Record(
+    "vcpu_page", 4096, "design: one page a vCPU",
+    Field("to_vmm_rung", 0, 8), Field("to_vmm_armed", 8, 4), Field("to_vmm_sent", 16, 8),
+    Field("to_vcpu_rung", 64, 8), Field("to_vcpu_armed", 72, 4), Field("to_vcpu_sent", 80, 8),
+    Field("exit_request", 128, 4, "number of the exit that the vCPU asks to be handled"),
+    Field("exit_esr", 136, 8, "ESR_EL2"),
+    Field("exit_gpa", 144, 8, "faulting intermediate physical address"),
+    Field("exit_data", 152, 8, "value of a store"),
+    Field("exit_reply", 192, 4, "number of the last exit handled"),
+    Field("exit_result", 200, 8, "value of a load"),
+    Field("pending", 256, 8, "interrupt lines asserted, one bit an INTID", count=PENDING_WORDS),
+    Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
+)  # fmt: skip
+BELL_TO_VMM: Final = VCPU_PAGE.offset("to_vmm_rung")
+BELL_TO_VCPU: Final = VCPU_PAGE.offset("to_vcpu_rung")
+
+# ESR_EL2, DDI 0487 D17.2.37
+ESR_EC: Final = Bits("EC", 26, 6, "exception class")
+ESR_IL: Final = Bits("IL", 25, 1, "32-bit instruction")
+ISS_ISV: Final = Bits("ISV", 24, 1, "the syndrome below is valid")
+ISS_SAS: Final = Bits("SAS", 22, 2, "access size: 1, 2, 4 or 8 bytes")
+ISS_SRT: Final = Bits("SRT", 16, 5, "register")
+ISS_WNR: Final = Bits("WnR", 6, 1, "store, not load")
+ISS_DFSC: Final = Bits("DFSC", 0, 6, "fault status")
+EC_DATA_ABORT_LOWER: Final = 0x24
+EC_HVC64: Final = 0x16
+DFSC_TRANSLATION_L0: Final = 0x04
+"""Translation fault; the level is added."""
