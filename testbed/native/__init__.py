@@ -4,10 +4,62 @@ One Cython extension over C. It knows bytes and offsets and has no policy. Where
 """
 
 try:
-    from testbed.native._core import Pinned
+    from testbed.native._core import (
+        Bell,
+        Burst,
+        DROP,
+        FLOOD,
+        FRAMES_MAX,
+        FlowSink,
+        FlowSource,
+        FrameStore,
+        HostMap,
+        Inspector,
+        MacTable,
+        MaskSet,
+        Pinned,
+        Regions,
+        ReplaySource,
+        SharedWords,
+        SplitDevice,
+        SplitDriver,
+        Stage2,
+        Watch,
+        Watched,
+        WordChanges,
+        echo,
+        frame_digest,
+        walk_nested,
+    )
 except ImportError as error:  # pragma: no cover - only on an unbuilt tree
     raise ImportError(
         f"the native extension of virtbed is not built ({error}); build it with: python setup.py build_ext --inplace"
     ) from error
 
-__all__ = ["Pinned"]
+__all__ = [
+    "Bell",
+    "Burst",
+    "DROP",
+    "FLOOD",
+    "FRAMES_MAX",
+    "FlowSink",
+    "FlowSource",
+    "FrameStore",
+    "HostMap",
+    "Inspector",
+    "MacTable",
+    "MaskSet",
+    "Pinned",
+    "Regions",
+    "ReplaySource",
+    "SharedWords",
+    "SplitDevice",
+    "SplitDriver",
+    "Stage2",
+    "Watch",
+    "Watched",
+    "WordChanges",
+    "echo",
+    "frame_digest",
+    "walk_nested",
+]

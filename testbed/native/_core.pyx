@@ -5,3 +5,9 @@ Bytes and offsets only; every decision is Python's. One part a file:
 """
 
 include "buffer.pxi"
+include "burst.pxi"
+include "watch.pxi"
+include "rings.pxi"
+include "mac_table.pxi"
+include "flow.pxi"
+include "page_walk.pxi"

@@ -126,7 +126,9 @@ class Record:
             rows.append(f"  uint8_t reserved_{end:x}[{self.size - end}];")
         asserts.append(f"_Static_assert(sizeof({self.name}_t) == {self.size}, \"{self.name}\");")
         body = "\n".join(rows)
-        return f"/* {self.ref} */\ntypedef struct {{\n{body}\n}} {self.name}_t;\n" + "\n".join(asserts) + "\n"
+        natural = all(f.offset % f.size == 0 and self.size % f.size == 0 for f in self.fields)
+        packed = "" if natural else "__attribute__((packed)) "
+        return f"/* {self.ref} */\ntypedef struct {packed}{{\n{body}\n}} {self.name}_t;\n" + "\n".join(asserts) + "\n"
 
 
 class Access(Enum):

@@ -1,0 +1,56 @@
+/* A burst: the unit of work between rings, bridge and NIC models. At most 256 frames, each a run of segments in memory
+ * that stays mapped and owned by the frame's source until the burst is completed. */
+#pragma once
+#include <string.h>
+#include "order.h"
+
+#define BURST_FRAMES 256
+#define BURST_SEGMENTS 2048
+#define FRAME_SEGMENTS_MAX 1024 /* one frame may have so many, so a burst always takes at least one */
+
+#define DEST_FLOOD (-1)
+#define DEST_DROP (-2)
+
+struct segment { uint8_t *host; uint32_t len; uint32_t id; };
+struct frame {
+  uint32_t first_segment;
+  uint16_t segments;
+  uint16_t descriptors; /* ring slots that the chain takes (packed ring, in-order) */
+  uint32_t len;         /* bytes from the Ethernet header on, without FCS */
+  uint32_t id;          /* head descriptor, buffer id or slot */
+  int32_t dest;         /* port, DEST_FLOOD or DEST_DROP */
+  uint8_t flags, gso_type; /* offload request, as in virtio_net_hdr */
+  uint16_t hdr_len, gso_size, csum_start, csum_offset;
+};
+struct burst {
+  uint32_t frames_n, segments_n;
+  struct frame frames[BURST_FRAMES];
+  struct segment segments[BURST_SEGMENTS];
+};
+
+/* Copy up to `length` bytes from `offset` of a frame on into one buffer; return how many there were. */
+static inline uint32_t frame_read(const struct burst *b, const struct frame *f, uint32_t offset, uint8_t *to, uint32_t length) {
+  uint32_t done = 0;
+  const struct segment *s = &b->segments[f->first_segment], *end = s + f->segments;
+  for (; s < end && done < length; s++) {
+    if (offset >= s->len) { offset -= s->len; continue; }
+    uint32_t n = s->len - offset < length - done ? s->len - offset : length - done;
+    memcpy(to + done, s->host + offset, n);
+    done += n, offset = 0;
+  }
+  return done;
+}
+
+/* Copies between two lists of segments, any division on either side. */
+struct scatter { struct segment *s, *end; uint32_t offset; };
+
+static inline bool scatter_put(struct scatter *to, const uint8_t *from, uint32_t length) {
+  while (length) {
+    if (unlikely(to->s == to->end)) return false;
+    uint32_t room = to->s->len - to->offset, n = room < length ? room : length;
+    memcpy(to->s->host + to->offset, from, n);
+    from += n, length -= n, to->offset += n;
+    if (to->offset == to->s->len) to->s++, to->offset = 0;
+  }
+  return true;
+}

@@ -1,0 +1,60 @@
+/* The buffers of a driver's queue: equal slots in guest RAM, each a virtio_net_hdr and room for a frame behind it. */
+#pragma once
+#include <stdlib.h>
+#include "burst.h"
+#include "layouts.h"
+
+struct driver_buffers {
+  uint8_t *host;
+  uint64_t gpa;
+  uint32_t slot_bytes, count;
+  uint32_t parts;      /* descriptors of a buffer */
+  uint16_t *free;      /* ring of free buffers, oldest first */
+  uint32_t free_head, free_n;
+  uint8_t *in_flight;  /* one a buffer: the device has it */
+  bool merge;
+};
+
+static inline bool buffers_init(struct driver_buffers *b) {
+  b->free = malloc(b->count * sizeof *b->free);
+  b->in_flight = calloc(b->count, 1);
+  if (!b->free || !b->in_flight) return false;
+  for (uint32_t i = 0; i < b->count; i++) b->free[i] = (uint16_t)i;
+  b->free_head = 0, b->free_n = b->count;
+  return true;
+}
+
+static inline void buffers_destroy(struct driver_buffers *b) { free(b->free), free(b->in_flight), b->free = NULL, b->in_flight = NULL; }
+
+static inline uint32_t buffers_take(struct driver_buffers *b) {
+  uint32_t id = b->free[b->free_head];
+  b->free_head = b->free_head + 1 == b->count ? 0 : b->free_head + 1;
+  b->free_n--;
+  return id;
+}
+
+static inline void buffers_give(struct driver_buffers *b, uint32_t id) {
+  uint32_t at = b->free_head + b->free_n;
+  b->free[at >= b->count ? at - b->count : at] = (uint16_t)id;
+  b->free_n++;
+}
+
+static inline uint8_t *buffers_slot(const struct driver_buffers *b, uint32_t id) { return b->host + (size_t)id * b->slot_bytes; }
+
+/* The room behind the header as the only segment of a frame to fill. */
+static inline void buffers_open(const struct driver_buffers *b, struct burst *burst, uint32_t id) {
+  uint32_t i = burst->frames_n++;
+  burst->segments[i] = (struct segment){buffers_slot(b, id) + sizeof(virtio_net_hdr_t), b->slot_bytes - (uint32_t)sizeof(virtio_net_hdr_t), id};
+  burst->frames[i] = (struct frame){.first_segment = i, .segments = 1, .id = id};
+  burst->segments_n = burst->frames_n;
+}
+
+/* Bytes of part `part` of a buffer that carries `len` bytes behind its header: the header alone, then the rest in equal pieces. */
+static inline uint32_t buffers_part(const struct driver_buffers *b, uint32_t part, uint32_t len, uint32_t *offset) {
+  uint32_t header = sizeof(virtio_net_hdr_t), pieces = b->parts - 1, piece;
+  if (b->parts == 1) { *offset = 0; return header + len; }
+  if (part == 0) { *offset = 0; return header; }
+  piece = len / pieces;
+  *offset = header + (part - 1) * piece;
+  return part == pieces ? len - (pieces - 1) * piece : piece;
+}

@@ -1,0 +1,105 @@
+/* Puts frames of a burst into a guest's receive queue: one copy, from the sender's buffers into the receiver's.
+ *
+ * Written once for every ring format: `peek` reads the chain at a cursor and moves it, `use` writes a used element that is not
+ * yet visible, `publish` makes all of them visible. virtio 1.2 §5.1.6.3, §5.1.6.4 (VIRTIO_NET_F_MRG_RXBUF). */
+#pragma once
+#include "chain.h"
+
+#define MERGED_MAX 1024 /* receive buffers that one frame may take */
+
+/* 1: a chain was read; 0: none is available; below 0: minus the fault. */
+typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain, bool writable);
+typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descriptors);
+
+struct taken { uint32_t id, room; uint16_t descriptors; };
+enum take { TAKE_OK, TAKE_WAIT, TAKE_TOO_SMALL, TAKE_FAULT };
+
+struct receive {
+  void *queue;
+  struct cursor *cursor;
+  uint32_t queue_size;
+  bool merge;
+  int fault;
+  port_counters_t *count;
+};
+
+/* Collect buffers for `need` bytes without giving the device's place away. */
+static inline __attribute__((always_inline)) enum take take_buffers(
+    struct receive *r, peek_fn peek, uint32_t need, struct chain *c, struct taken *taken, uint32_t *taken_n, struct cursor *at) {
+  uint32_t slots = 0;
+  *taken_n = 0, c->segments_n = 0, c->len = 0, *at = *r->cursor;
+  do {
+    if (unlikely(*taken_n == MERGED_MAX || slots >= r->queue_size)) return TAKE_TOO_SMALL;
+    uint64_t before = c->len;
+    int got = peek(r->queue, at, c, true);
+    if (got == 0) return TAKE_WAIT;
+    if (unlikely(got < 0)) {
+      /* so many small segments that the frame cannot be laid out: this ring's own doing */
+      r->fault = -got;
+      return TAKE_FAULT;
+    }
+    taken[(*taken_n)++] = (struct taken){c->id, (uint32_t)(c->len - before), c->descriptors};
+    slots += c->descriptors;
+  } while (c->len < need && r->merge);
+  return c->len >= need ? TAKE_OK : TAKE_TOO_SMALL;
+}
+
+static inline __attribute__((always_inline)) void use_buffers(
+    struct receive *r, use_fn use, const struct taken *taken, uint32_t n, uint32_t need) {
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t len = taken[i].room < need ? taken[i].room : need;
+    use(r->queue, taken[i].id, len, taken[i].descriptors);
+    need -= len;
+  }
+}
+
+static inline void write_frame(const struct burst *b, const struct frame *f, struct chain *c, uint16_t buffers) {
+  virtio_net_hdr_t header = {.num_buffers = buffers};
+  if (unlikely(f->flags | f->gso_type)) {
+    header = (virtio_net_hdr_t){f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, buffers};
+  }
+  const struct segment *s = &b->segments[f->first_segment];
+  if (likely(f->segments == 1 && c->segments[0].len >= sizeof header + f->len)) {
+    memcpy(c->segments[0].host, &header, sizeof header);
+    memcpy(c->segments[0].host + sizeof header, s->host, f->len);
+    return;
+  }
+  struct scatter to = {c->segments, c->segments + c->segments_n, 0};
+  scatter_put(&to, (const uint8_t *)&header, sizeof header);
+  for (uint32_t left = f->len; left; s++) {
+    uint32_t n = s->len < left ? s->len : left;
+    scatter_put(&to, s->host, n);
+    left -= n;
+  }
+}
+
+/* Deliver the frames from `first` on that are for `port`; return the index of the first that must wait, or the burst's length. */
+static inline __attribute__((always_inline)) uint32_t receive_burst(
+    struct receive *r, peek_fn peek, use_fn use, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+  struct segment room[FRAME_SEGMENTS_MAX];
+  struct taken taken[MERGED_MAX];
+  uint64_t frames = 0, bytes = 0;
+  uint32_t i = first;
+  for (; i < b->frames_n; i++) {
+    const struct frame *f = &b->frames[i];
+    if (f->dest != port && f->dest != DEST_FLOOD) continue;
+    struct chain c = {.segments = room, .room = FRAME_SEGMENTS_MAX};
+    struct cursor at;
+    uint32_t need = f->len + (uint32_t)sizeof(virtio_net_hdr_t), n;
+    enum take got = take_buffers(r, peek, need, &c, taken, &n, &at);
+    if (unlikely(got != TAKE_OK)) {
+      if (got == TAKE_TOO_SMALL) { r->count->dropped_rx_too_small++; continue; }
+      if (got == TAKE_WAIT) break;
+      r->count->dropped_device_broken++;
+      continue; /* the queue is broken: the rest of its frames go the same way */
+    }
+    write_frame(b, f, &c, (uint16_t)n);
+    use_buffers(r, use, taken, n, need);
+    *r->cursor = at;
+    frames++, bytes += f->len;
+  }
+  r->count->frames_out += frames;
+  r->count->bytes_out += bytes;
+  *bytes_copied += bytes;
+  return i;
+}

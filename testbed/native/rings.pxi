@@ -1,0 +1,232 @@
+"""Virtqueues: the device's and the driver's side."""
+
+cdef extern from "split_device.h":
+    ctypedef struct virtq_desc_t:
+        uint64_t addr
+    ctypedef struct virtq_avail_t:
+        uint16_t idx
+    ctypedef struct virtq_used_t:
+        uint16_t idx
+    ctypedef struct virtq_used_elem_t:
+        uint32_t id
+    cdef struct cursor:
+        uint16_t position
+        bint wrap
+    cdef struct split_device:
+        regions* memory
+        virtq_desc_t* desc
+        virtq_avail_t* avail
+        uint16_t* avail_ring
+        virtq_used_t* used
+        virtq_used_elem_t* used_ring
+        uint16_t* avail_event
+        uint32_t size
+        cursor next
+        uint16_t avail_seen, used_next, called
+        bint event_idx, indirect, merge
+        int fault
+        port_counters_t* count
+    uint32_t split_device_fetch(split_device*, burst*, uint32_t) nogil
+    bint split_device_complete(split_device*, const burst*) nogil
+    uint32_t split_device_deliver(split_device*, const burst*, uint32_t, int32_t, uint64_t*) nogil
+    bint split_device_publish(split_device*) nogil
+    bint split_device_ready(void*) noexcept nogil
+    bint split_device_arm(void*) noexcept nogil
+    void split_device_disarm(void*) noexcept nogil
+
+cdef extern from "split_driver.h":
+    cdef struct driver_buffers:
+        uint8_t* host
+        uint64_t gpa
+        uint32_t slot_bytes, count, parts
+        uint32_t free_n
+        bint merge
+    bint buffers_init(driver_buffers*)
+    void buffers_destroy(driver_buffers*)
+    void buffers_give(driver_buffers*, uint32_t) nogil
+    cdef struct split_driver:
+        driver_buffers buffers
+        virtq_desc_t* desc
+        virtq_avail_t* avail
+        uint16_t* avail_ring
+        virtq_used_t* used
+        virtq_used_elem_t* used_ring
+        uint16_t* avail_event
+        uint32_t size
+        uint16_t avail_next, used_next, kicked
+        virtq_desc_t* indirect
+        bint event_idx
+        bint broken
+    void split_driver_layout(split_driver*, bint, uint64_t)
+    void split_driver_reclaim(split_driver*) nogil
+    uint32_t split_driver_reserve(split_driver*, burst*, uint32_t) nogil
+    void split_driver_send(split_driver*, burst*) nogil
+    uint32_t split_driver_collect(split_driver*, burst*, uint32_t) nogil
+    void split_driver_post(split_driver*, const burst*) nogil
+    void split_driver_post_all(split_driver*) nogil
+    bint split_driver_publish(split_driver*) nogil
+    bint split_driver_ready(void*) noexcept nogil
+    bint split_driver_arm(void*) noexcept nogil
+    void split_driver_disarm(void*) noexcept nogil
+
+
+cdef class SplitDevice(Watched):
+    """The device's side of one split virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
+
+    cdef split_device q
+    cdef Regions memory
+    cdef Pinned counters
+    cdef uint64_t copied
+
+    def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned counters,
+                 Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False):
+        self.memory, self.counters = memory, counters
+        self.q.memory = &memory.m
+        self.q.size = size
+        self.q.event_idx, self.q.indirect, self.q.merge = event_idx, indirect, merge
+        self.q.count = <port_counters_t*>_at(counters, counters_offset, sizeof(port_counters_t))
+        cdef uint8_t* d = regions_resolve(&memory.m, desc, 16 * size)
+        cdef uint8_t* a = regions_resolve(&memory.m, avail, 6 + 2 * size)
+        cdef uint8_t* u = regions_resolve(&memory.m, used, 6 + 8 * size)
+        if d is NULL or a is NULL or u is NULL:
+            raise ValueError(f"a virtqueue of {size} entries at {desc:#x}, {avail:#x}, {used:#x} leaves the guest's memory")
+        if <uint64_t>d % 16 or <uint64_t>a % 2 or <uint64_t>u % 4:
+            raise ValueError(f"a virtqueue at {desc:#x}, {avail:#x}, {used:#x} is not aligned to 16, 2 and 4 bytes")
+        self.q.desc = <virtq_desc_t*>d
+        self.q.avail = <virtq_avail_t*>a
+        self.q.avail_ring = <uint16_t*>(a + 4)
+        self.q.used = <virtq_used_t*>u
+        self.q.used_ring = <virtq_used_elem_t*>(u + 4)
+        self.q.avail_event = <uint16_t*>(u + 4 + 8 * size)
+        self.w = watched(&self.q, split_device_ready, split_device_arm, split_device_disarm, True)
+
+    def fetch(self, Burst to, uint32_t limit=256):
+        """Take available transmit chains into `to`; return how many frames. A broken queue gives 0 and sets `fault`."""
+        with nogil:
+            split_device_fetch(&self.q, &to.b, limit)
+        return to.b.frames_n
+
+    def complete(self, Burst done):
+        """Give the chains of a fetched burst back; True: the driver wants a call."""
+        cdef bint call
+        with nogil:
+            call = split_device_complete(&self.q, &done.b)
+        return call
+
+    def deliver(self, Burst frames, uint32_t first, int32_t port):
+        """Copy the frames for `port` from index `first` on into receive buffers; return the index of the first that must wait."""
+        cdef uint32_t stopped
+        with nogil:
+            stopped = split_device_deliver(&self.q, &frames.b, first, port, &self.copied)
+        return stopped
+
+    def publish(self):
+        """Show the driver what was used; True: it wants a call."""
+        return split_device_publish(&self.q)
+
+    @property
+    def fault(self):
+        """Code of the fault that broke the queue (a word of port_counters), or 0."""
+        return self.q.fault
+
+    @property
+    def bytes_copied(self):
+        return self.copied
+
+    @property
+    def position(self):
+        """Free running index of the next available entry."""
+        return self.q.next.position
+
+    @position.setter
+    def position(self, uint16_t value):
+        self.q.next.position = self.q.avail_seen = value
+        self.q.used_next = self.q.called = self.q.used.idx
+
+
+cdef class SplitDriver(Watched):
+    """The driver's side of one split virtqueue and its buffers, both in memory that the driver has mapped at `ram_gpa`."""
+
+    cdef split_driver q
+    cdef Pinned ram
+
+    def __init__(self, Pinned ram, uint64_t ram_gpa, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, uint64_t slots,
+                 uint32_t slot_bytes, bint device_writes, uint32_t parts=1, uint64_t indirect=0, bint event_idx=False,
+                 bint merge=False):
+        self.ram = ram
+        self.q.size, self.q.event_idx = size, event_idx
+        self.q.desc = <virtq_desc_t*>_at(ram, desc - ram_gpa, 16 * size)
+        cdef uint8_t* a = _at(ram, avail - ram_gpa, 6 + 2 * size)
+        cdef uint8_t* u = _at(ram, used - ram_gpa, 6 + 8 * size)
+        self.q.avail, self.q.avail_ring = <virtq_avail_t*>a, <uint16_t*>(a + 4)
+        self.q.used, self.q.used_ring = <virtq_used_t*>u, <virtq_used_elem_t*>(u + 4)
+        self.q.avail_event = <uint16_t*>(u + 4 + 8 * size)
+        cdef uint32_t count = size if indirect else size // parts
+        self.q.buffers.host = _at(ram, slots - ram_gpa, <Py_ssize_t>count * slot_bytes)
+        self.q.buffers.gpa, self.q.buffers.slot_bytes = slots, slot_bytes
+        self.q.buffers.count, self.q.buffers.parts, self.q.buffers.merge = count, parts, merge
+        self.q.indirect = NULL
+        if indirect:
+            self.q.indirect = <virtq_desc_t*>_at(ram, indirect - ram_gpa, <Py_ssize_t>count * parts * 16)
+        if not buffers_init(&self.q.buffers):
+            raise MemoryError
+        split_driver_layout(&self.q, device_writes, indirect)
+        self.w = watched(&self.q, split_driver_ready, split_driver_arm, split_driver_disarm, True)
+
+    def __dealloc__(self):
+        buffers_destroy(&self.q.buffers)
+
+    def reserve(self, Burst to, uint32_t want=256):
+        """Open up to `want` free buffers as frames to fill; return how many there are."""
+        with nogil:
+            split_driver_reserve(&self.q, &to.b, want)
+        return to.b.frames_n
+
+    def send(self, Burst filled):
+        """Make the frames of a reserved and filled burst available; True: the device wants a kick."""
+        with nogil:
+            split_driver_send(&self.q, &filled.b)
+        return split_driver_publish(&self.q)
+
+    def release(self, Burst reserved, uint32_t first=0):
+        """Take back the reserved frames from `first` on that will not be sent."""
+        cdef uint32_t i
+        for i in range(first, reserved.b.frames_n):
+            buffers_give(&self.q.buffers, reserved.b.frames[i].id)
+        if first < reserved.b.frames_n:
+            reserved.b.frames_n = first
+
+    def collect(self, Burst to, uint32_t limit=256):
+        """Take received frames into `to`; return how many. Their buffers stay theirs until `post`."""
+        with nogil:
+            split_driver_collect(&self.q, &to.b, limit)
+        return to.b.frames_n
+
+    def post(self, Burst emptied):
+        """Make the buffers of a collected burst available again; True: the device wants a kick."""
+        with nogil:
+            split_driver_post(&self.q, &emptied.b)
+        return split_driver_publish(&self.q)
+
+    def post_all(self):
+        """Make every free buffer available; True: the device wants a kick."""
+        split_driver_post_all(&self.q)
+        return split_driver_publish(&self.q)
+
+    def reclaim(self):
+        """Take back the buffers of frames that were sent; return how many buffers are free."""
+        split_driver_reclaim(&self.q)
+        return self.q.buffers.free_n
+
+    @property
+    def buffers(self):
+        return self.q.buffers.count
+
+    @property
+    def free(self):
+        return self.q.buffers.free_n
+
+    @property
+    def broken(self):
+        """The device gave back what it never had: nothing from it can be trusted."""
+        return self.q.broken

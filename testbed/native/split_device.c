@@ -1,0 +1,193 @@
+#include "split_device.h"
+
+static void latch(struct split_device *q, int fault) {
+  if (!q->fault) {
+    q->fault = fault;
+    ((uint64_t *)q->count)[fault]++;
+  }
+}
+
+/* How many entries the driver has made available and the device not yet taken. Acquire pairs with the driver's release of
+ * avail->idx (§2.7.13.3): ring entries and descriptors written before it are seen. */
+static inline uint16_t available(struct split_device *q) {
+  uint16_t ahead = (uint16_t)(q->avail_seen - q->next.position);
+  if (ahead) return ahead;
+  q->avail_seen = load_acquire(&q->avail->idx);
+  ahead = (uint16_t)(q->avail_seen - q->next.position);
+  if (unlikely(ahead > q->size)) {
+    latch(q, FAULT(avail_jump));
+    q->avail_seen = q->next.position;
+    return 0;
+  }
+  return ahead;
+}
+
+/* One descriptor, read once: a guest that changes it meanwhile changes nothing for us. */
+static inline virtq_desc_t read_desc(const virtq_desc_t *d) {
+  const uint64_t *words = (const uint64_t *)d;
+  uint64_t image[2] = {load_relaxed(&words[0]), load_relaxed(&words[1])};
+  virtq_desc_t copy;
+  memcpy(&copy, image, sizeof copy);
+  return copy;
+}
+
+static int read_indirect(struct split_device *q, const virtq_desc_t *table, uint32_t entries, struct chain *c, bool writable) {
+  uint32_t index = 0;
+  for (uint32_t steps = 0;; steps++) {
+    if (steps == entries) return FAULT(loop);
+    virtq_desc_t d = read_desc(&table[index]);
+    if (d.flags & VIRTIO_DESC_F_INDIRECT) return FAULT(nested_indirect);
+    int fault = chain_direction(d.flags, writable);
+    if (!fault) fault = chain_add(c, q->memory, d.addr, d.len);
+    if (fault) return fault;
+    if (!(d.flags & VIRTIO_DESC_F_NEXT)) return 0;
+    index = d.next;
+    if (index >= entries) return FAULT(next_range);
+  }
+}
+
+/* §2.7.5.3: an indirect descriptor stands alone, is not nested, and its table is a multiple of a descriptor long. */
+static int open_indirect(struct split_device *q, const virtq_desc_t *d, struct chain *c, bool writable) {
+  if (!q->indirect) return FAULT(indirect_off);
+  if (d->flags & VIRTIO_DESC_F_NEXT) return FAULT(indirect_next);
+  uint32_t entries = d->len / (uint32_t)sizeof *d;
+  if (d->len % sizeof *d || entries == 0 || entries > VIRTIO_QUEUE_SIZE_MAX) return FAULT(indirect_length);
+  /* only what is mapped in one piece: a table across regions is not worth a slow path */
+  uint8_t *table = regions_resolve(q->memory, d->addr, d->len);
+  if (!table) return FAULT(address);
+  if ((uintptr_t)table % 8) return FAULT(alignment); /* §2.7.5.3 gives it a descriptor table's alignment */
+  return read_indirect(q, (const virtq_desc_t *)table, entries, c, writable);
+}
+
+static int read_chain(struct split_device *q, uint32_t head, struct chain *c, bool writable) {
+  if (unlikely(head >= q->size)) return FAULT(head_range);
+  c->id = head;
+  uint32_t index = head;
+  for (uint32_t steps = 1;; steps++) {
+    virtq_desc_t d = read_desc(&q->desc[index]);
+    if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) return open_indirect(q, &d, c, writable);
+    int fault = chain_direction(d.flags, writable);
+    if (likely(!fault)) fault = chain_add(c, q->memory, d.addr, d.len);
+    if (unlikely(fault)) return fault;
+    if (likely(!(d.flags & VIRTIO_DESC_F_NEXT))) return 0;
+    if (unlikely(steps == q->size)) return FAULT(loop);
+    index = d.next;
+    if (unlikely(index >= q->size)) return FAULT(next_range);
+  }
+}
+
+static inline int split_peek(void *queue, struct cursor *at, struct chain *c, bool writable) {
+  struct split_device *q = queue;
+  if (unlikely(q->fault)) return -q->fault;
+  if (unlikely(at->position == q->avail_seen)) {
+    uint16_t ahead = (uint16_t)(at->position - q->next.position);
+    uint16_t seen = load_acquire(&q->avail->idx);
+    uint16_t all = (uint16_t)(seen - q->next.position);
+    if (unlikely(all > q->size)) return latch(q, FAULT(avail_jump)), -q->fault;
+    if (all <= ahead) return 0;
+    q->avail_seen = seen;
+  }
+  uint32_t head = load_relaxed(&q->avail_ring[at->position & (q->size - 1)]);
+  int fault = read_chain(q, head, c, writable);
+  if (unlikely(fault)) return latch(q, fault), -fault;
+  c->descriptors = 1;
+  at->position++;
+  return 1;
+}
+
+/* Take the virtio_net_hdr off the front of a transmit chain (§5.1.6.2). */
+static int take_header(struct chain *c, struct frame *f) {
+  virtio_net_hdr_t h;
+  if (unlikely(c->len < sizeof h)) return FAULT(header);
+  uint32_t need = sizeof h;
+  struct segment *s = c->segments;
+  uint8_t *to = (uint8_t *)&h;
+  while (need) {
+    uint32_t n = s->len < need ? s->len : need;
+    memcpy(to, s->host, n);
+    to += n, need -= n, s->host += n, s->len -= n;
+    if (s->len == 0) s++, f->first_segment++, f->segments--;
+  }
+  f->flags = h.flags, f->gso_type = h.gso_type, f->hdr_len = h.hdr_len, f->gso_size = h.gso_size;
+  f->csum_start = h.csum_start, f->csum_offset = h.csum_offset;
+  return 0;
+}
+
+static int add_frame(struct burst *b, struct chain *c) {
+  struct frame *f = &b->frames[b->frames_n];
+  *f = (struct frame){.first_segment = b->segments_n, .segments = (uint16_t)c->segments_n, .id = c->id,
+                      .descriptors = c->descriptors, .dest = DEST_DROP};
+  int fault = take_header(c, f);
+  if (unlikely(fault)) return fault;
+  uint64_t len = c->len - sizeof(virtio_net_hdr_t);
+  f->len = len > VIRTIO_NET_FRAME_BYTES_MAX ? UINT32_MAX : (uint32_t)len;
+  b->segments_n += c->segments_n;
+  b->frames_n++;
+  return 0;
+}
+
+uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit) {
+  b->frames_n = b->segments_n = 0;
+  if (limit > BURST_FRAMES) limit = BURST_FRAMES;
+  uint32_t n = q->fault ? 0 : available(q);
+  if (n > limit) n = limit;
+  while (b->frames_n < n && b->segments_n + FRAME_SEGMENTS_MAX <= BURST_SEGMENTS) {
+    struct chain c = {.segments = &b->segments[b->segments_n], .room = FRAME_SEGMENTS_MAX};
+    if (split_peek(q, &q->next, &c, false) <= 0) break;
+    int fault = add_frame(b, &c);
+    if (unlikely(fault)) { latch(q, fault); break; }
+  }
+  return b->frames_n;
+}
+
+static inline void split_use(void *queue, uint32_t id, uint32_t len, uint16_t descriptors) {
+  struct split_device *q = queue;
+  (void)descriptors;
+  q->used_ring[q->used_next++ & (q->size - 1)] = (virtq_used_elem_t){id, len};
+}
+
+/* Make what was used visible and say whether the driver wants a call (§2.7.7.2, §2.7.8.2, §2.7.10).
+ * Order: the used elements, then idx (release: whoever acquires idx sees the elements and the frame's bytes); then a full
+ * fence, so that idx is out before used_event or flags is read: the driver writes its event, fences and reads idx again, so at
+ * least one of the two sides sees the other's store. */
+bool split_device_publish(struct split_device *q) {
+  uint16_t new = q->used_next, old = q->called;
+  if (load_relaxed(&q->used->idx) == new) return false;
+  store_release(&q->used->idx, new);
+  full_fence();
+  q->called = new;
+  if (!q->event_idx) return !(load_relaxed(&q->avail->flags) & VIRTIO_AVAIL_F_NO_INTERRUPT);
+  uint16_t event = load_relaxed(&q->avail_ring[q->size]);
+  return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+bool split_device_complete(struct split_device *q, const struct burst *b) {
+  for (uint32_t i = 0; i < b->frames_n; i++) split_use(q, b->frames[i].id, 0, 0);
+  return split_device_publish(q);
+}
+
+uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+  struct receive r = {q, &q->next, q->size, q->merge, 0, q->count};
+  return receive_burst(&r, split_peek, split_use, b, first, port, bytes_copied);
+}
+
+int split_device_ready(void *queue) {
+  struct split_device *q = queue;
+  return !q->fault && load_relaxed(&q->avail->idx) != q->next.position;
+}
+
+/* Ask for a kick (§2.7.10.1): the event, a full fence, then look once more; true: there is work, do not sleep. */
+int split_device_arm(void *queue) {
+  struct split_device *q = queue;
+  if (q->fault) return false;
+  if (q->event_idx) store_relaxed(q->avail_event, q->next.position);
+  else store_relaxed(&q->used->flags, 0);
+  full_fence();
+  return split_device_ready(q);
+}
+
+void split_device_disarm(void *queue) {
+  struct split_device *q = queue;
+  if (q->fault || q->event_idx) return; /* an event index that has been passed asks for nothing */
+  store_relaxed(&q->used->flags, VIRTIO_USED_F_NO_NOTIFY);
+}

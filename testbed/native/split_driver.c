@@ -1,0 +1,166 @@
+#include "split_driver.h"
+
+static virtq_desc_t *parts_of(struct split_driver *q, uint32_t id) {
+  return (q->indirect ? q->indirect : q->desc) + (size_t)id * q->buffers.parts;
+}
+
+static uint32_t head_of(const struct split_driver *q, uint32_t id) { return q->indirect ? id : id * q->buffers.parts; }
+
+/* Write address and length of every part for `len` bytes of frame. */
+static void lay_out(struct split_driver *q, virtq_desc_t *parts, uint32_t id, uint32_t len) {
+  for (uint32_t p = 0; p < q->buffers.parts; p++) {
+    uint32_t offset, bytes = buffers_part(&q->buffers, p, len, &offset);
+    parts[p].addr = q->buffers.gpa + (uint64_t)id * q->buffers.slot_bytes + offset;
+    parts[p].len = bytes;
+  }
+}
+
+void split_driver_layout(struct split_driver *q, bool device_writes, uint64_t indirect_gpa) {
+  uint32_t parts_n = q->buffers.parts;
+  uint16_t direction = device_writes ? VIRTIO_DESC_F_WRITE : 0;
+  for (uint32_t id = 0; id < q->buffers.count; id++) {
+    virtq_desc_t *parts = parts_of(q, id);
+    for (uint32_t p = 0; p < parts_n; p++) {
+      bool last = p + 1 == parts_n;
+      uint32_t self = q->indirect ? p : id * parts_n + p;
+      parts[p].flags = direction | (last ? 0 : VIRTIO_DESC_F_NEXT);
+      parts[p].next = (uint16_t)(last ? 0 : self + 1);
+    }
+    lay_out(q, parts, id, q->buffers.slot_bytes - (uint32_t)sizeof(virtio_net_hdr_t));
+    if (q->indirect) {
+      uint32_t bytes = parts_n * (uint32_t)sizeof *parts;
+      q->desc[id] = (virtq_desc_t){indirect_gpa + (uint64_t)id * bytes, bytes, VIRTIO_DESC_F_INDIRECT, 0};
+    }
+  }
+}
+
+/* How many used elements there are to take; acquire pairs with the device's release of used->idx. */
+static inline uint32_t used_ahead(struct split_driver *q) {
+  uint16_t ahead = (uint16_t)(load_acquire(&q->used->idx) - q->used_next);
+  if (unlikely(ahead > q->size)) { q->broken = true; return 0; }
+  return q->broken ? 0 : ahead;
+}
+
+/* Return the buffer that a used element gives back, or -1 where the device never had it. */
+static inline int32_t take_used(struct split_driver *q, uint32_t *len) {
+  virtq_used_elem_t e = q->used_ring[q->used_next & (q->size - 1)];
+  uint32_t id = q->indirect || q->buffers.parts == 1 ? e.id : e.id / q->buffers.parts;
+  if (unlikely(id >= q->buffers.count || !q->buffers.in_flight[id])) { q->broken = true; return -1; }
+  q->buffers.in_flight[id] = 0;
+  q->used_next++;
+  *len = e.len;
+  return (int32_t)id;
+}
+
+void split_driver_reclaim(struct split_driver *q) {
+  uint32_t len;
+  for (uint32_t n = used_ahead(q); n; n--) {
+    int32_t id = take_used(q, &len);
+    if (id < 0) return;
+    buffers_give(&q->buffers, (uint32_t)id);
+  }
+}
+
+uint32_t split_driver_reserve(struct split_driver *q, struct burst *b, uint32_t want) {
+  b->frames_n = b->segments_n = 0;
+  if (want > BURST_FRAMES) want = BURST_FRAMES;
+  if (q->buffers.free_n < want) split_driver_reclaim(q);
+  if (want > q->buffers.free_n) want = q->buffers.free_n;
+  while (b->frames_n < want) buffers_open(&q->buffers, b, buffers_take(&q->buffers));
+  return want;
+}
+
+static inline void make_available(struct split_driver *q, uint32_t id) {
+  q->buffers.in_flight[id] = 1;
+  store_relaxed(&q->avail_ring[q->avail_next++ & (q->size - 1)], (uint16_t)head_of(q, id));
+}
+
+void split_driver_send(struct split_driver *q, struct burst *b) {
+  for (uint32_t i = 0; i < b->frames_n; i++) {
+    const struct frame *f = &b->frames[i];
+    virtio_net_hdr_t header = {f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, 0};
+    memcpy(buffers_slot(&q->buffers, f->id), &header, sizeof header);
+    if (likely(q->buffers.parts == 1 && !q->indirect)) q->desc[f->id].len = f->len + (uint32_t)sizeof header;
+    else lay_out(q, parts_of(q, f->id), f->id, f->len);
+    make_available(q, f->id);
+  }
+}
+
+/* Gather the buffers of one received frame; num_buffers of the header says how many (§5.1.6.4). */
+static int32_t collect_frame(struct split_driver *q, struct burst *b, uint32_t ahead) {
+  uint32_t header = sizeof(virtio_net_hdr_t), len;
+  struct frame *f = &b->frames[b->frames_n];
+  *f = (struct frame){.first_segment = b->segments_n};
+  uint32_t wanted = 1;
+  for (uint32_t n = 0; n < wanted; n++) {
+    if (unlikely(n == ahead || b->segments_n == BURST_SEGMENTS)) { q->broken = true; return -1; }
+    int32_t id = take_used(q, &len);
+    if (unlikely(id < 0)) return -1;
+    uint8_t *slot = buffers_slot(&q->buffers, (uint32_t)id);
+    if (unlikely(len > q->buffers.slot_bytes || (n == 0 && len < header))) { q->broken = true; return -1; }
+    if (n == 0) {
+      virtio_net_hdr_t h;
+      memcpy(&h, slot, sizeof h);
+      if (q->buffers.merge) wanted = h.num_buffers ? h.num_buffers : 1;
+      f->flags = h.flags, f->gso_type = h.gso_type, f->hdr_len = h.hdr_len, f->gso_size = h.gso_size;
+      f->csum_start = h.csum_start, f->csum_offset = h.csum_offset;
+      slot += header, len -= header;
+    }
+    b->segments[b->segments_n++] = (struct segment){slot, len, (uint32_t)id};
+    f->segments++, f->len += len;
+  }
+  b->frames_n++;
+  return (int32_t)wanted;
+}
+
+uint32_t split_driver_collect(struct split_driver *q, struct burst *b, uint32_t limit) {
+  b->frames_n = b->segments_n = 0;
+  if (limit > BURST_FRAMES) limit = BURST_FRAMES;
+  uint32_t ahead = used_ahead(q);
+  while (ahead && b->frames_n < limit && b->segments_n + BURST_FRAMES <= BURST_SEGMENTS) {
+    int32_t taken = collect_frame(q, b, ahead);
+    if (unlikely(taken < 0)) break;
+    ahead -= (uint32_t)taken;
+  }
+  return b->frames_n;
+}
+
+void split_driver_post(struct split_driver *q, const struct burst *b) {
+  for (uint32_t i = 0; i < b->segments_n; i++) make_available(q, b->segments[i].id);
+}
+
+void split_driver_post_all(struct split_driver *q) {
+  while (q->buffers.free_n) make_available(q, buffers_take(&q->buffers));
+}
+
+/* Show the device what was made available and say whether it wants a kick (§2.7.13.3, §2.7.13.4.1, §2.7.10).
+ * Order: descriptors and ring entries, then idx (release); a full fence; then avail_event or flags: either the device's last
+ * look before it sleeps sees idx, or we see its wish. */
+bool split_driver_publish(struct split_driver *q) {
+  uint16_t new = q->avail_next, old = q->kicked;
+  if (load_relaxed(&q->avail->idx) == new) return false;
+  store_release(&q->avail->idx, new);
+  full_fence();
+  q->kicked = new;
+  if (!q->event_idx) return !(load_relaxed(&q->used->flags) & VIRTIO_USED_F_NO_NOTIFY);
+  return (uint16_t)(new - load_relaxed(q->avail_event) - 1) < (uint16_t)(new - old);
+}
+
+int split_driver_ready(void *queue) {
+  struct split_driver *q = queue;
+  return !q->broken && load_relaxed(&q->used->idx) != q->used_next;
+}
+
+/* Ask for a call (§2.7.7.1): the event, a full fence, one more look; true: there is work, do not sleep. */
+int split_driver_arm(void *queue) {
+  struct split_driver *q = queue;
+  if (q->event_idx) store_relaxed(&q->avail_ring[q->size], q->used_next);
+  else store_relaxed(&q->avail->flags, 0);
+  full_fence();
+  return split_driver_ready(q);
+}
+
+void split_driver_disarm(void *queue) {
+  struct split_driver *q = queue;
+  if (!q->event_idx) store_relaxed(&q->avail->flags, VIRTIO_AVAIL_F_NO_INTERRUPT);
+}
