@@ -10,7 +10,7 @@ from testbed.address import Gpa, Hpa
 from testbed.errors import MemoryFault
 from testbed.memory.access import memory_fault
 from testbed.memory.host import HostMemory
-from testbed.native import Pinned, Stage2
+from testbed.native import Stage2
 from testbed.spec import page_table as pt
 
 
@@ -30,22 +30,23 @@ class GuestMemory:
 
     def read(self, address: int, length_bytes: int) -> bytes:
         """Return a copy of a range; MemoryFault where any of it may not be read."""
-        target = bytearray(self._checked(address, length_bytes))
-        fault = self.stage2.read_into(address, Pinned(target)) if length_bytes else 0
-        if fault < 0:
-            raise memory_fault(fault, address, length_bytes)
-        return bytes(target)
+        self._check(address, length_bytes)
+        data = self.stage2.read(address, length_bytes)
+        if isinstance(data, int):
+            raise memory_fault(data, address, length_bytes)
+        return data
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Write a range; MemoryFault, and nothing written, where any of it may not be."""
-        length_bytes = self._checked(address, memoryview(data).nbytes)
-        fault = self.stage2.write_from(address, Pinned(data, False)) if length_bytes else 0
+        length_bytes = memoryview(data).nbytes
+        self._check(address, length_bytes)
+        fault = self.stage2.write(address, data)
         if fault < 0:
             raise memory_fault(fault, address, length_bytes)
 
     def view(self, address: int, length_bytes: int) -> memoryview:
         """Return a range that is one piece of host memory; read-only where stage 2 or the mapping is."""
-        self._checked(address, length_bytes)
+        self._check(address, length_bytes)
         pointer = self.stage2.resolve(address, length_bytes)
         if pointer < 0:
             raise memory_fault(pointer, address, length_bytes)
@@ -55,23 +56,20 @@ class GuestMemory:
 
     def load(self, address: int, size_bytes: int) -> int:
         """Return a value of 1, 2, 4 or 8 bytes (acquire)."""
-        value = self.stage2.load(self._in_range(address, size_bytes), size_bytes)
+        self._check(address, size_bytes)
+        value = self.stage2.load(address, size_bytes)
         if value < 0:
             raise memory_fault(value, address, size_bytes)
         return value
 
     def store(self, address: int, size_bytes: int, value: int) -> None:
         """Store a value of 1, 2, 4 or 8 bytes (release)."""
-        fault = self.stage2.store(self._in_range(address, size_bytes), size_bytes, value)
+        self._check(address, size_bytes)
+        fault = self.stage2.store(address, size_bytes, value)
         if fault < 0:
             raise memory_fault(fault, address, size_bytes)
 
-    def _checked(self, address: int, length_bytes: int) -> int:
-        self._in_range(address, length_bytes)
-        return length_bytes
-
-    def _in_range(self, address: int, length_bytes: int) -> int:
+    def _check(self, address: int, length_bytes: int) -> None:
         """Refuse what native code cannot even be asked: negative numbers and more than 64 bits."""
         if address < 0 or length_bytes < 0 or address + length_bytes > 1 << pt.INPUT_BITS_MAX:
             raise MemoryFault(address, length_bytes)
-        return address

@@ -5,11 +5,11 @@ One Cython extension over C. It knows bytes and offsets and has no policy. Where
 
 try:
     from testbed.native._core import (
-        Bell,
-        Burst,
         DROP,
         FLOOD,
         FRAMES_MAX,
+        Bell,
+        Burst,
         FlowSink,
         FlowSource,
         FrameStore,
@@ -37,11 +37,11 @@ except ImportError as error:  # pragma: no cover - only on an unbuilt tree
     ) from error
 
 __all__ = [
-    "Bell",
-    "Burst",
     "DROP",
     "FLOOD",
     "FRAMES_MAX",
+    "Bell",
+    "Burst",
     "FlowSink",
     "FlowSource",
     "FrameStore",

@@ -182,7 +182,7 @@ uint8_t *stage2_resolve(const host_map_t *map, const walk_stage_t *stage2, uint6
 
 int32_t stage2_copy(const host_map_t *map, const walk_stage_t *stage2, uint64_t ipa, uint8_t *local, uint64_t length, bool write) {
   uint32_t needed = write ? PAGE_TABLE_PERMISSION_WRITE : PAGE_TABLE_PERMISSION_READ;
-  for (int pass = 0; pass < 2; pass++) {
+  for (int pass = 0; pass < (local ? 2 : 1); pass++) {
     for (uint64_t done = 0, piece; done < length; done += piece) {
       int32_t fault;
       uint64_t address = ipa + done;

@@ -53,7 +53,8 @@ int32_t stage2_walk(const host_map_t *map, const walk_stage_t *stage2, uint64_t 
 /* Host pointer of a guest physical range that is one piece of host memory; NULL with *fault set otherwise. */
 uint8_t *stage2_resolve(const host_map_t *map, const walk_stage_t *stage2, uint64_t ipa, uint64_t length, uint32_t needed,
                         int32_t *fault);
-/* Copy out of (write false) or into (write true) guest memory. Nothing moves unless the whole range may be accessed. */
+/* Copy out of (write false) or into (write true) guest memory. Nothing moves unless the whole range may be accessed, and nothing
+ * moves at all where `local` is NULL. */
 int32_t stage2_copy(const host_map_t *map, const walk_stage_t *stage2, uint64_t ipa, uint8_t *local, uint64_t length, bool write);
 
 /* Single accesses of 1, 2, 4 or 8 bytes; whole where aligned, loads acquire and stores release. */

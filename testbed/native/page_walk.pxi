@@ -5,6 +5,9 @@ A `HostMap` is filled before it is walked; adding a region while another thread 
 by a conditional expression: that would give fault words the type of an address.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+
 cdef extern from "page_walk.h" nogil:
     ctypedef struct host_map_t:
         pass
@@ -169,18 +172,30 @@ cdef class Stage2:
         host_store(host, size_bytes, value)
         return 0
 
-    def read_into(self, uint64_t gpa, Pinned target not None):
-        """Fill `target` from guest memory, whole or not at all; return 0 or a negative fault word."""
+    def read(self, uint64_t gpa, Py_ssize_t length_bytes):
+        """Return bytes of guest memory, or a negative fault word where any of them may not be read."""
         cdef int32_t fault
+        cdef bytes target
+        cdef uint8_t* local
+        # Looked at before anything is allocated: the length may be a guest's invention.
         with nogil:
-            fault = stage2_copy(&self.host_map.map, &self.stage, gpa, target.data, target.size_bytes, False)
-        return fault
+            fault = stage2_copy(&self.host_map.map, &self.stage, gpa, NULL, length_bytes, False)
+        if fault:
+            return fault
+        target = PyBytes_FromStringAndSize(NULL, length_bytes)
+        local = <uint8_t*>PyBytes_AS_STRING(target)
+        with nogil:
+            fault = stage2_copy(&self.host_map.map, &self.stage, gpa, local, length_bytes, False)
+        return fault if fault else target
 
-    def write_from(self, uint64_t gpa, Pinned source not None):
-        """Copy `source` into guest memory, whole or not at all; return 0 or a negative fault word."""
+    def write(self, uint64_t gpa, data):
+        """Write a bytes-like object into guest memory, whole or not at all; return 0 or a negative fault word."""
         cdef int32_t fault
+        cdef Py_buffer source
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
         with nogil:
-            fault = stage2_copy(&self.host_map.map, &self.stage, gpa, source.data, source.size_bytes, True)
+            fault = stage2_copy(&self.host_map.map, &self.stage, gpa, <uint8_t*>source.buf, source.len, True)
+        PyBuffer_Release(&source)
         return fault
 
 

@@ -71,6 +71,11 @@ def test_address_outside_is_a_fault_for_every_access(guest: GuestMemory, address
             access()
 
 
+def test_length_that_a_guest_invented_is_a_fault(guest: GuestMemory) -> None:
+    with pytest.raises(MemoryFault):
+        guest.read(BASE, 1 << 46)
+
+
 def test_view_is_live_and_read_only_where_stage2_is(guest: GuestMemory, memory: HostMemory) -> None:
     view = guest.view(BASE, 2 * PAGE)
     view[5] = 7
