@@ -1,0 +1,247 @@
+"""The result of a run: what was sent and what arrived, what it cost, who died, and the exit code that
+follows.
+
+Reference: design, "The topology file and the commands" (schema 1). Plain data (msgspec structs), the same for
+the table and for JSON. Not modelled: comparison of two results.
+"""
+
+import math
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from testbed.messages.control import GuestReport, Received, Sent
+from testbed.messages.entries import FlowEntry
+
+SCHEMA: Final = 1
+INTERRUPTED: Final = "interrupted"
+"""Why a flow failed that a person ended."""
+_NS_PER_US: Final = 1e3
+_BITS_PER_BYTE: Final = 8
+_SIGNAL_BASE: Final = 128
+
+
+class ExitCode(IntEnum):
+    """What the command's exit status says."""
+
+    GOOD = 0
+    EXPECTATION_FAILED = 1
+    """A frame was lost, reordered, corrupted or duplicated where none may be."""
+    BAD_INPUT = 2
+    MACHINE = 3
+    """A process died or the machine lacks something."""
+    INTERRUPTED = 130
+    """Ctrl-C; another signal n gives 128 + n."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Root of every record of the result."""
+
+
+class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "destination": "to"}):
+    """One flow.
+
+    Rates are the receiver's, from the first frame's arrival to the last one's; frames count without FCS.
+    """
+
+    name: str
+    kind: Literal["replay", "pktgen", "rr"]
+    phase: int
+    """From 1."""
+    source: str
+    destination: str
+    frame_bytes: float
+    """Of the frames that arrived, the mean where sizes differ."""
+    sent: int = 0
+    """Frames given to the device; for rr, requests."""
+    received: int = 0
+    """Good frames that arrived; for rr, requests answered."""
+    lost: int = 0
+    reordered: int = 0
+    corrupted: int = 0
+    duplicated: int = 0
+    seconds: float = 0.0
+    frames_per_second: float = 0.0
+    bits_per_second: float = 0.0
+    latency_us: dict[str, float] | None = None
+    """p50, p99, p999 of a request's round trip."""
+    failed: str | None = None
+    """Why the flow did not come to its end."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the flow came to its end and every frame arrived once, whole and in order."""
+        return not (self.failed or self.lost or self.reordered or self.corrupted or self.duplicated)
+
+
+class ProcessResult(Record, frozen=True, kw_only=True):
+    """What one process used. `pss_bytes` is null for one that died."""
+
+    name: str
+    role: str
+    pid: int
+    cpu_seconds: float
+    pss_bytes: int | None
+
+
+class Died(Record, frozen=True, kw_only=True):
+    """A process that ended and should not have."""
+
+    name: str
+    role: str
+    pid: int
+    signal: str | None = None
+    code: int | None = None
+    reason: str = ""
+    """What it said before it ended, or why we ended it."""
+    log: tuple[str, ...] = ()
+    """The last lines of its output."""
+
+    @property
+    def how(self) -> str:
+        """Return a phrase that says how it ended."""
+        end = f"killed by {self.signal}" if self.signal else f"exited with code {self.code}"
+        return f"{end}: {self.reason}" if self.reason else end
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """Where and when the run was."""
+
+    cpu: str
+    cpus: int
+    """Those this process may use."""
+    memory_bytes: int
+    kernel: str
+    python: str
+    virtbed: str
+    time: str
+    """ISO 8601, UTC."""
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """A whole run."""
+
+    schema: int = SCHEMA
+    topology: str
+    seconds: float
+    exit_code: int
+    interrupted: bool = False
+    error: str | None = None
+    """Why the topology did not come up."""
+    flows: tuple[FlowResult, ...] = ()
+    processes: tuple[ProcessResult, ...] = ()
+    died: tuple[Died, ...] = ()
+    reports: tuple[GuestReport, ...] = ()
+    """Rules that guests broke, each kind once."""
+    counters: dict[str, dict[str, int]] = {}
+    """By process; only those above zero."""
+    machine: Machine
+
+
+def _mean_frame_bytes(flow: FlowEntry, received: Received | None) -> float:
+    sizes = flow.frame_bytes
+    if received and received.received:
+        mean = received.bytes / received.received
+    else:
+        mean = sum(sizes) / len(sizes) if sizes else 0.0
+    return int(mean) if mean == int(mean) else round(mean, 1)
+
+
+def _rate(amount: float, seconds: float) -> float:
+    return round(amount / seconds, 1) if seconds > 0 and math.isfinite(seconds) else 0.0
+
+
+def _latency_us(latency_ns: dict[str, int] | None) -> dict[str, float] | None:
+    return {name: ns / _NS_PER_US for name, ns in latency_ns.items()} if latency_ns else None
+
+
+def flow_result(flow: FlowEntry, phase: int, sent: Sent, received: Received) -> FlowResult:
+    """Return the account of a flow that came to its end.
+
+    What was sent and neither arrived whole nor arrived corrupted is lost; a duplicate makes up for no loss,
+    but is told.
+    """
+    is_rr = flow.kind == "rr"
+    arrived = sent.answered if is_rr else received.received
+    seconds = sent.seconds if is_rr else received.seconds
+    return FlowResult(
+        name=flow.name,
+        kind=flow.kind,
+        phase=phase,
+        source=flow.source,
+        destination=flow.destination,
+        frame_bytes=_mean_frame_bytes(flow, received),
+        sent=sent.sent,
+        received=arrived,
+        lost=max(0, sent.sent - arrived - received.corrupted),
+        reordered=received.reordered,
+        corrupted=received.corrupted,
+        duplicated=received.duplicated,
+        seconds=seconds,
+        frames_per_second=_rate(arrived, seconds),
+        bits_per_second=_rate(received.bytes * _BITS_PER_BYTE, seconds),
+        latency_us=_latency_us(sent.latency_ns),
+    )
+
+
+def failed_flow(flow: FlowEntry, phase: int, why: str, sent: Sent | None = None) -> FlowResult:
+    """Return the account of a flow that did not come to its end."""
+    return FlowResult(
+        name=flow.name,
+        kind=flow.kind,
+        phase=phase,
+        source=flow.source,
+        destination=flow.destination,
+        frame_bytes=_mean_frame_bytes(flow, None),
+        sent=sent.sent if sent else 0,
+        failed=why,
+    )
+
+
+def exit_code(flows: Sequence[FlowResult], died: Sequence[Died], *, error: bool, ended_by: int = 0) -> int:
+    """Return the exit code: the signal that ended the run, then what died, then what the flows say.
+
+    A flow that a person ended has not failed.
+    """
+    if ended_by:
+        return _SIGNAL_BASE + ended_by
+    if died or error:
+        return ExitCode.MACHINE
+    if all(flow.good or flow.failed == INTERRUPTED for flow in flows):
+        return ExitCode.GOOD
+    return ExitCode.EXPECTATION_FAILED
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.machine()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("virtbed")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def machine() -> Machine:
+    """Describe this machine as of now."""
+    return Machine(
+        cpu=_cpu_model(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        virtbed=_version(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

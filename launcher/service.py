@@ -1,0 +1,166 @@
+"""The socket by which a running topology answers `ps`, `stats` and `down`.
+
+A Unix stream socket in the run directory; a request and its reply are one line of JSON each, one request a
+connection. The reply to `Down` is the run's result and comes when everything has ended; a connection that
+ends without a reply means that the launcher is gone.
+
+Not modelled: several versions of virtbed side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from launcher import rundir
+from launcher.result import FlowResult, Result
+from testbed.errors import MachineError
+
+if TYPE_CHECKING:
+    from launcher.run import Run
+
+SOCKET_NAME: Final = "service"
+_CLOSE_SECONDS: Final = 1.0
+_REQUEST_BYTES: Final = 4096
+
+
+class Ps(msgspec.Struct, frozen=True, tag=True):
+    """Ask what runs."""
+
+
+class Stats(msgspec.Struct, frozen=True, tag=True):
+    """Ask for every counter."""
+
+
+class Down(msgspec.Struct, frozen=True, tag=True):
+    """End the topology in order."""
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """One process as it is now."""
+
+    name: str
+    role: str
+    pid: int
+    state: str
+
+
+class FlowStatus(msgspec.Struct, frozen=True):
+    """One flow as it is now."""
+
+    name: str
+    kind: str
+    phase: int
+    state: str
+    result: FlowResult | None
+
+
+class TopologyStatus(msgspec.Struct, frozen=True):
+    """A running topology as it is now."""
+
+    name: str
+    state: str
+    seconds: float
+    processes: list[ProcessStatus]
+    flows: list[FlowStatus]
+
+
+class CounterStatus(msgspec.Struct, frozen=True):
+    """Every counter of every process, zeros too, at one time (CLOCK_MONOTONIC)."""
+
+    at_ns: int
+    counters: dict[str, dict[str, int]]
+
+
+Request = Ps | Stats | Down
+ReplyT = TypeVar("ReplyT")
+
+
+class Service:
+    """Answers for one run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self._answers: dict[type[Request], Callable[[], Awaitable[object]]] = {
+            Ps: self._ps,
+            Stats: self._stats,
+            Down: self._down,
+        }
+
+    async def start(self, run_dir: Path) -> None:
+        """Listen in the run directory."""
+        self._server = await asyncio.start_unix_server(
+            self._serve, run_dir / SOCKET_NAME, limit=_REQUEST_BYTES
+        )
+
+    async def close(self) -> None:
+        """Listen no more; let those who wait for the result have it."""
+        if self._server:
+            self._server.close()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=_CLOSE_SECONDS)
+        for task in self._serving:
+            task.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
+                request = msgspec.json.decode(await reader.readuntil(), type=Request)
+                writer.write(msgspec.json.encode(await self._answers[type(request)]()) + b"\n")
+                await writer.drain()
+        finally:
+            writer.close()
+            self._serving.discard(task)
+
+    async def _ps(self) -> TopologyStatus:
+        run = self._run
+        processes = [
+            ProcessStatus(process.name, process.plan.role, process.pid, process.state)
+            for process in run.supervisor.processes.values()
+        ]
+        flows = [
+            FlowStatus(flow.entry.name, flow.entry.kind, flow.phase, flow.state, flow.result)
+            for flow in run.workloads.flows
+        ]
+        seconds = round(time.monotonic() - run.started, 3)
+        return TopologyStatus(run.plan.topology, run.state, seconds, processes, flows)
+
+    async def _stats(self) -> CounterStatus:
+        return CounterStatus(time.monotonic_ns(), self._run.supervisor.segments.read_counters(zeros=True))
+
+    async def _down(self) -> Result:
+        self._run.stop("virtbed down")
+        return await asyncio.shield(self._run.result)
+
+
+def ask(name: str, request: Request, reply: type[ReplyT]) -> ReplyT:
+    """Ask a running topology and return its reply.
+
+    Raises ConfigError when no such topology runs, MachineError when it ends without a reply.
+    """
+    holder = rundir.find(name)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(rundir.path_of(name) / SOCKET_NAME))
+            connection.sendall(msgspec.json.encode(request) + b"\n")
+            with connection.makefile("rb") as replies:
+                line = replies.readline()
+    except (FileNotFoundError, ConnectionError):
+        line = b""
+    if not line:
+        raise MachineError(
+            f"topology {name} (pid {holder.pid}) does not answer: it is starting or ending; try again"
+        )
+    return msgspec.json.decode(line, type=reply)

@@ -1,0 +1,306 @@
+"""Brings the processes of a plan up, watches them, and takes them down.
+
+Nothing is slept for: a process says READY, a death is heard of at once (from the fork server, or by its
+socket's end), a stop is a message, then SIGTERM, then SIGKILL. A guest that dies leaves the others running;
+when a vmm or the fork server dies the topology cannot go on.
+
+Not modelled: starting a process again.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from launcher import forkclient, prctl
+from launcher.channel import Channel
+from launcher.fork_protocol import LOG_SUFFIX, Exited
+from launcher.forkclient import ROLES, ForkServer
+from launcher.processes import FORK_SERVER, VMM, Process, died, last_lines, reap_orphans
+from launcher.result import Died
+from launcher.rundir import RunDirectory
+from launcher.segments import Segments
+from launcher.watcher import Watcher
+from testbed.errors import MachineError, PeerGone
+from testbed.messages.control import (
+    Expecting,
+    Failed,
+    FromProcess,
+    GuestReport,
+    Ready,
+    Received,
+    Sent,
+    Stop,
+    ToProcess,
+)
+from testbed.messages.entries import Plan
+
+READY_SECONDS: Final = 60.0
+"""A safety net only: a process that dies before it is ready ends the waiting at once."""
+STOP_SECONDS: Final = 1.0
+TERMINATE_SECONDS: Final = 0.3
+REPORTS_MAX: Final = 1000
+
+
+Reply = Expecting | Sent | Received
+ReplyT = TypeVar("ReplyT", Expecting, Sent, Received)
+_Key = tuple[str, type[Reply], int]
+"""Who answers, with what, about which flow."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    answer: asyncio.Future[Reply]
+    needs: set[str]
+    """Processes whose end ends the waiting."""
+
+
+class Supervisor:
+    """The processes of one topology, from start to stop. Used from one event loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        watcher: Watcher,
+        *,
+        roles: Mapping[str, str] = ROLES,
+        ready_seconds: float = READY_SECONDS,
+    ) -> None:
+        self.plan = plan
+        self.processes = {process.name: Process(process) for process in plan.processes}
+        self.died: list[Died] = []
+        self.reports: list[GuestReport] = []
+        self.broken = asyncio.Event()
+        """Set when the topology cannot go on: a vmm or the fork server is gone."""
+        self.started_ns = time.monotonic_ns()
+        self._directory = directory
+        self._watcher = watcher
+        self._ready_seconds = ready_seconds
+        self._by_pid: dict[int, Process] = {}
+        self._pending: dict[_Key, _Pending] = {}
+        self._changed = asyncio.Event()
+        self._refused = ""
+        self._stopping = False
+        self._orphans: list[int] = []
+        prctl.adopt_orphans(True)
+        self.segments = Segments(plan)
+        self._channel = Channel(directory.path, self._received, self._nonsense)
+        self._server = ForkServer(directory, self, roles)
+
+    @property
+    def alive(self) -> list[Process]:
+        """The processes that have been started and have not ended."""
+        return [process for process in self.processes.values() if process.alive]
+
+    # Up
+
+    async def start(self) -> None:
+        """Make the segments, start every process, and return when all are ready.
+
+        Raises MachineError when the system refuses or READY does not come, PeerGone when a process dies
+        first.
+        """
+        self.segments.create()
+        try:
+            async with asyncio.timeout(self._ready_seconds):
+                await self._bring_up()
+        except TimeoutError:
+            raise MachineError(self._not_ready_text()) from None
+        self._watcher.ready(len(self.processes), (time.monotonic_ns() - self.started_ns) / 1e9)
+
+    async def _bring_up(self) -> None:
+        vmms = {p.plan.entry.host: {p.name} for p in self.processes.values() if p.plan.role == VMM}
+        for process in self.processes.values():
+            if process.plan.role != VMM:
+                await self._until_ready(vmms[process.plan.entry.host])
+            await self._spawn(process)
+        await self._until_ready(self.processes)
+
+    async def _spawn(self, process: Process) -> None:
+        process.spawned_ns = time.monotonic_ns()
+        descriptors = self.segments.descriptors(process.plan)
+        await self._server.spawn(process.name, msgspec.json.encode(process.plan), descriptors)
+        self.segments.spawned(process.plan)
+
+    async def _until_ready(self, names: Iterable[str]) -> None:
+        while True:
+            if self._refused:
+                raise MachineError(self._refused)
+            if self.died:
+                raise PeerGone(f"{self.died[0].name} {self.died[0].how}")
+            if all(self.processes[name].state == "ready" for name in names):
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _not_ready_text(self) -> str:
+        late = [process.name for process in self.processes.values() if process.state != "ready"]
+        lines = last_lines(self._log(late[0]))
+        said = "".join(f"\n  {line}" for line in lines) or " nothing"
+        return (
+            f"every process must be ready within {self._ready_seconds:g} s, "
+            f"{len(late)} of {len(self.processes)} were not ({', '.join(late[:5])}); {late[0]} said:{said}"
+        )
+
+    # Messages
+
+    async def ask(
+        self, name: str, message: ToProcess, reply: type[ReplyT], flow_id: int, also: str = ""
+    ) -> ReplyT:
+        """Send a message to a process and return its answer about that flow.
+
+        Raises PeerGone when that process, or the one named in `also`, is gone or ends before the answer.
+        """
+        needed = {name, also} - {""}
+        for each in needed:
+            if not self.processes[each].alive:
+                raise PeerGone(self._how_gone(each))
+        key = (name, reply, flow_id)
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._pending[key] = _Pending(answer, needed)
+        try:
+            await self.tell(name, message)
+            received = await answer
+        finally:
+            del self._pending[key]
+        assert isinstance(received, reply)
+        return received
+
+    async def tell(self, name: str, message: ToProcess) -> bool:
+        """Send a message to a process; return False when it is not connected."""
+        return await self._channel.send(name, message)
+
+    def _received(self, name: str, message: FromProcess) -> None:
+        process = self.processes.get(name)
+        if process is None or not process.alive:
+            return
+        match message:
+            case Ready(at_ns=at_ns):
+                process.ready_ns = min(max(at_ns, process.spawned_ns), time.monotonic_ns())
+                process.state = "ready"
+                self._changed.set()
+            case Failed(reason=reason):
+                process.reason = reason
+            case GuestReport():
+                self._report(message)
+            case Expecting() | Sent() | Received():
+                pending = self._pending.get((name, type(message), message.flow_id))
+                if pending and not pending.answer.done():
+                    pending.answer.set_result(message)
+
+    def _report(self, report: GuestReport) -> None:
+        if len(self.reports) < REPORTS_MAX:
+            self.reports.append(report)
+            self._watcher.reported(report)
+
+    def _nonsense(self, name: str, why: str) -> None:
+        process = self.processes.get(name)
+        if process and process.alive:
+            process.reason = f"sent what is no control message ({why})"
+            self._end(process, signal.SIGKILL)
+
+    # Deaths
+
+    def spawned(self, name: str, pid: int) -> None:
+        """Note a process that now runs (called by the fork server's client)."""
+        process = self.processes[name]
+        process.pid, process.state = pid, "starting"
+        self._by_pid[pid] = process
+
+    def refused(self, name: str, reason: str) -> None:
+        """Note that the system cannot make a process."""
+        self._refused = f"{name} cannot be started: {reason}; see ulimit -u and the memory in use"
+        self._changed.set()
+
+    def exited(self, exited: Exited) -> None:
+        """Note a process that has ended, and end what waits for it."""
+        process = self._by_pid.pop(exited.pid)
+        process.cpu_seconds = exited.cpu_seconds
+        in_order = self._stopping and exited.code == 0
+        asked_for = process.ended_by_us and not process.reason
+        if not in_order and not asked_for:
+            log = last_lines(self._log(process.name))
+            self._record(process.died(exited.code, exited.signal, log))
+        self._lose(process)
+        if process.plan.role == VMM:
+            self.broken.set()
+
+    def server_gone(self) -> None:
+        """Note that the fork server is gone, and every process with it."""
+        status = self._server.close()
+        log = last_lines(self._directory.path / forkclient.LOG_NAME)
+        code, ended_by = (status, 0) if status >= 0 else (-1, -status)
+        self._record(died(FORK_SERVER, FORK_SERVER, self._server.pid, code, ended_by, log=log))
+        self._orphans = [process.pid for process in self.alive]
+        for process in self.alive:
+            self._lose(process)
+        self.broken.set()
+
+    def _record(self, died: Died) -> None:
+        self.died.append(died)
+        self._watcher.died(died)
+
+    def _lose(self, process: Process) -> None:
+        process.state = "gone"
+        self._changed.set()
+        for pending in self._pending.values():
+            if process.name in pending.needs and not pending.answer.done():
+                pending.answer.set_exception(PeerGone(self._how_gone(process.name)))
+
+    def _how_gone(self, name: str) -> str:
+        how = next((died.how for died in self.died if died.name == name), "is gone")
+        return f"{name} {how}"
+
+    def _log(self, name: str) -> Path:
+        return self._directory.path / f"{name}{LOG_SUFFIX}"
+
+    # Down
+
+    async def stop(self) -> None:
+        """Have every process leave in order; end those that do not."""
+        self._stopping = True
+        for process in self.alive:
+            if not await self.tell(process.name, Stop()):
+                self._end(process, signal.SIGTERM)
+        if await self._until_gone(STOP_SECONDS):
+            return
+        for process in self.alive:
+            process.reason = process.reason or f"did not stop within {STOP_SECONDS:g} s and was ended"
+            self._end(process, signal.SIGTERM)
+        if not await self._until_gone(TERMINATE_SECONDS):
+            self.kill()
+            await self._until_gone(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End every process at once, without waiting for it."""
+        self._stopping = True
+        for process in self.alive:
+            self._end(process, signal.SIGKILL)
+
+    async def _until_gone(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                while self.alive:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _end(self, process: Process, number: signal.Signals) -> None:
+        process.ended_by_us = True
+        self._server.signal(process.pid, number)
+
+    async def close(self) -> None:
+        """Leave nothing: no process, no segment, no socket. The run directory remains with its holder."""
+        await self._channel.close()
+        self.segments.close()
+        self._server.close()
+        reap_orphans(self._orphans)
+        prctl.adopt_orphans(False)

@@ -1,0 +1,36 @@
+"""What happens in a run, told to whoever shows it.
+
+A watcher is called from the event loop and must not block; this one ignores everything, the views override
+what they show.
+"""
+
+from collections.abc import Sequence
+
+from launcher.result import Died, FlowResult
+from testbed.messages.control import GuestReport
+from testbed.messages.entries import FlowEntry, Plan
+
+
+class Watcher:
+    """Hears what happens in a run."""
+
+    def starting(self, plan: Plan) -> None:
+        """Processes are about to be started."""
+
+    def ready(self, processes: int, seconds: float) -> None:
+        """Every process has said READY."""
+
+    def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
+        """A phase begins (from 1)."""
+
+    def flow_ended(self, result: FlowResult) -> None:
+        """A flow is over, well or not."""
+
+    def died(self, died: Died) -> None:
+        """A process ended that should not have."""
+
+    def reported(self, report: GuestReport) -> None:
+        """A guest broke a rule."""
+
+    def stopping(self, why: str) -> None:
+        """The run ends before its workloads do."""
