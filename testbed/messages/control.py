@@ -13,19 +13,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Root of every control message."""
 
 
-class Ready(Message, kw_only=True):
+class Ready(Message, frozen=True, kw_only=True):
     """The process is up; a guest's NICs have reached DRIVER_OK."""
 
     at_ns: int
 
 
-class Failed(Message, kw_only=True):
+class Failed(Message, frozen=True, kw_only=True):
     """The process cannot go on and says why before it exits."""
 
     reason: str
 
 
-class GuestReport(Message, kw_only=True):
+class GuestReport(Message, frozen=True, kw_only=True):
     """A guest broke a rule; told once for each kind, counted always."""
 
     guest: str
@@ -34,25 +34,25 @@ class GuestReport(Message, kw_only=True):
     detail: str
 
 
-class Expect(Message, kw_only=True):
+class Expect(Message, frozen=True, kw_only=True):
     """To a receiving guest: get ready to check this flow; answered by `Expecting`."""
 
     flow: FlowEntry
 
 
-class Expecting(Message, kw_only=True):
+class Expecting(Message, frozen=True, kw_only=True):
     """The receiver checks the flow from now on."""
 
     flow_id: int
 
 
-class Start(Message, kw_only=True):
+class Start(Message, frozen=True, kw_only=True):
     """To a sending guest: send this flow; answered by `Sent` when its last frame has been given to the device."""
 
     flow: FlowEntry
 
 
-class Sent(Message, kw_only=True):
+class Sent(Message, frozen=True, kw_only=True):
     """The sender is done. Latencies only for request/response flows."""
 
     flow_id: int
@@ -63,14 +63,14 @@ class Sent(Message, kw_only=True):
     """p50, p99, p999."""
 
 
-class Collect(Message, kw_only=True):
+class Collect(Message, frozen=True, kw_only=True):
     """To the receiver: `sent` frames were sent; answer `Received` when all are here or nothing more comes."""
 
     flow_id: int
     sent: int
 
 
-class Received(Message, kw_only=True):
+class Received(Message, frozen=True, kw_only=True):
     """What arrived of a flow. `bytes` counts frames without FCS."""
 
     flow_id: int
@@ -83,13 +83,13 @@ class Received(Message, kw_only=True):
     """From the first frame's arrival to the last one's."""
 
 
-class Cancel(Message, kw_only=True):
+class Cancel(Message, frozen=True, kw_only=True):
     """Forget a flow: its other end is gone or the run is over."""
 
     flow_id: int
 
 
-class Stop(Message, kw_only=True):
+class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
 

@@ -15,7 +15,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Root of every record of the plan."""
 
 
-class SegmentEntry(Entry, kw_only=True):
+class SegmentEntry(Entry, frozen=True, kw_only=True):
     """A POSIX shared memory segment as one process sees it; its descriptor arrives under `name`."""
 
     name: str
@@ -25,7 +25,7 @@ class SegmentEntry(Entry, kw_only=True):
     writable: bool = True
 
 
-class VirtioNetEntry(Entry, tag="virtio-net", kw_only=True):
+class VirtioNetEntry(Entry, tag="virtio-net", frozen=True, kw_only=True):
     """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2, §5.1)."""
 
     name: str
@@ -50,7 +50,7 @@ NicEntry = VirtioNetEntry
 """Every kind of NIC a guest can have (a tagged union as kinds are added)."""
 
 
-class GuestEntry(Entry, tag="guest", kw_only=True):
+class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     """One virtual machine. Segments: `NAME.ram`, `NAME.stage2`, `NAME.vcpu`, `NAME.counters`."""
 
     name: str
@@ -67,7 +67,7 @@ class GuestEntry(Entry, tag="guest", kw_only=True):
     nics: tuple[NicEntry, ...] = ()
 
 
-class BridgeEntry(Entry, kw_only=True):
+class BridgeEntry(Entry, frozen=True, kw_only=True):
     """The vmm's software bridge."""
 
     stall_ns: int
@@ -75,7 +75,7 @@ class BridgeEntry(Entry, kw_only=True):
     table_size: int = 4096
 
 
-class VmmEntry(Entry, tag="vmm", kw_only=True):
+class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     """The hypervisor back end of one host. Its segments: those of its guests and its own counters."""
 
     name: str
@@ -89,7 +89,7 @@ class VmmEntry(Entry, tag="vmm", kw_only=True):
 ProcessEntry = GuestEntry | VmmEntry
 
 
-class ProcessPlan(Entry, kw_only=True):
+class ProcessPlan(Entry, frozen=True, kw_only=True):
     """One process: what it is told and which segments it may map."""
 
     name: str
@@ -100,7 +100,7 @@ class ProcessPlan(Entry, kw_only=True):
     """What the 64-bit words of `NAME.counters` count, in order."""
 
 
-class FlowEntry(Entry, kw_only=True):
+class FlowEntry(Entry, frozen=True, kw_only=True):
     """One flow of a workload, from one guest's NIC to another's."""
 
     id: int
@@ -128,7 +128,7 @@ class FlowEntry(Entry, kw_only=True):
     captured_times: bool = False
 
 
-class Plan(Entry, kw_only=True):
+class Plan(Entry, frozen=True, kw_only=True):
     """A whole topology, ready to start: plain data, the same for the same file."""
 
     schema: int = 1
