@@ -1,0 +1,223 @@
+"""The topology file as models: every key with rule, default and description, for checks and for editors.
+
+Reference: design, the topology file. Only what one value says about itself is checked here; what values say
+about each other is checked when the topology is loaded. Not modelled yet: host NICs, wires, uplinks,
+interposers and NIC kinds other than those in `Nic`.
+"""
+
+import copy
+from functools import cache
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from launcher.rules import (
+    Boolean,
+    Count,
+    Cpus,
+    FlowRate,
+    Frames,
+    Interrupts,
+    Mac,
+    Name,
+    OneOf,
+    Poll,
+    Text,
+    Timing,
+    choice,
+    duration_between,
+    power_of_two,
+    ram_size,
+    whole,
+)
+from launcher.units import DURATION_UNITS, GIB, MIB
+
+SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
+RINGS_AVAILABLE: Final = ("split",)
+"""Virtqueue formats that exist."""
+MTU_MIN: Final = 68
+"""RFC 791: what every IPv4 link carries."""
+MTU_MAX: Final = 65535
+NICS_MAX: Final = 16
+"""One doorbell address each."""
+GUESTS_MAX: Final = 100_000
+QUEUE_SIZE_MIN: Final = 2
+QUEUE_SIZE_MAX: Final = 32768
+"""virtio 1.2 §2.7."""
+
+_DAY_NS: Final = 24 * 60 * DURATION_UNITS["min"]
+_MS: Final = DURATION_UNITS["ms"]
+RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys are mistakes."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+def _default(value: object) -> Any:
+    """A default in the words of the file: parsed like any value, shown in editors as it would be written."""
+    return Field(default=value)
+
+
+class BridgeSection(Section):
+    """The software bridge of a host's vmm."""
+
+    stall: Annotated[int, duration_between(_MS, 60 * DURATION_UNITS["min"])] = _default("1s")
+    """How long a full receiver may hold its senders back before frames for it are dropped."""
+
+
+class HostSection(Section):
+    """One host: its hypervisor back end and bridge."""
+
+    poll: Poll | None = None
+    """How long the vmm polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
+    cpus: Cpus | None = None
+    """CPUs that the vmm may run on. Default: any."""
+    bridge: BridgeSection = _default({})
+
+
+class VirtioNetSection(Section):
+    """A virtio-net device."""
+
+    kind: Literal["virtio-net"]
+    ring: Annotated[Literal["split", "packed"], choice(*RINGS_AVAILABLE)] = "split"
+    """Format of its virtqueues."""
+    queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 256
+    """Descriptors in each virtqueue."""
+    mtu: Annotated[int, whole(MTU_MIN, MTU_MAX)] = 1500
+    """Largest payload of a frame in bytes, Ethernet header apart."""
+    mac: Mac | None = None
+    """Its address. Default: a locally administered one, the same for the same file."""
+    indirect: Boolean = True
+    """Offer INDIRECT_DESC."""
+    event_idx: Boolean = True
+    """Offer EVENT_IDX."""
+    mrg_rxbuf: Boolean = True
+    """Offer MRG_RXBUF."""
+    segments: Annotated[int, whole(1, 4)] = 1
+    """Descriptors in which the driver lays out a frame to send."""
+
+
+Nic = Annotated[VirtioNetSection, OneOf(VirtioNetSection)]
+"""Every kind of NIC that exists: adding a kind is adding its model, here and in `OneOf`."""
+
+
+class GuestSection(Section):
+    """One virtual machine, or `count` equal ones."""
+
+    host: Text | None = None
+    """The host it runs on. Default: the only host."""
+    count: Annotated[int, whole(1, GUESTS_MAX)] | None = None
+    """Make so many equal guests, named NAME0, NAME1, ..."""
+    memory: Annotated[int, ram_size(4 * MIB, 64 * GIB)] = _default("64MiB")
+    """RAM, a multiple of 2MiB."""
+    vcpus: Annotated[int, whole(1, 8)] = 1
+    interrupts: Annotated[Interrupts, choice("list-registers", "direct")] = "list-registers"
+    """How interrupts reach it."""
+    poll: Poll | None = None
+    """How long it polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
+    cpus: Cpus | None = None
+    """CPUs that it may run on. Default: any."""
+    nics: Annotated[list[Nic], Field(max_length=NICS_MAX)] = _default([{"kind": "virtio-net"}])
+    """Its NICs. Default: one virtio-net."""
+
+
+class FlowSection(Section):
+    """What every workload has."""
+
+    source: Text = Field(alias="from")
+    """The sender: a guest, or GUEST.nicN."""
+    destination: Text = Field(alias="to")
+    """The receiver: a guest, or GUEST.nicN."""
+
+
+class ReplaySection(FlowSection):
+    """Send the frames of a capture."""
+
+    kind: Literal["replay"]
+    pcap: Text
+    """A pcap or pcapng file; its path is relative to the topology file."""
+    loops: Annotated[int, whole(1, 1_000_000_000)] = 1
+    """How many times to send it."""
+    timing: Annotated[Timing, choice("full-speed", "captured")] = "full-speed"
+    """As fast as the receiver takes it, or at the times of the capture."""
+
+
+class TimedSection(FlowSection):
+    """A workload that makes its own frames, for a time or for a number of them."""
+
+    frame: Frames = _default(60)
+    """Frame size in bytes without FCS, a list of sizes used in turn, or imix."""
+    duration: RunTime | None = None
+    """How long to send. Default: 1s, where no count is given."""
+    count: Count | None = None
+    """How many frames to send, instead of a duration."""
+
+
+class PktgenSection(TimedSection):
+    """Generate frames, each with flow, sequence number and checksum."""
+
+    kind: Literal["pktgen"]
+    rate: FlowRate | None = None
+    """Frames a second (100k, 1.5M) or bits a second (1Gbit). Default: full speed."""
+    verify: Boolean = True
+    """Check every frame where it arrives."""
+
+
+class RrSection(TimedSection):
+    """Request and response, one at a time: latency."""
+
+    kind: Literal["rr"]
+
+
+Workload = Annotated[
+    ReplaySection | PktgenSection | RrSection, OneOf(ReplaySection, PktgenSection, RrSection)
+]
+
+
+def _phase(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _nothing_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+Phase = Annotated[list[Workload], Field(min_length=1), BeforeValidator(_phase)]
+"""A workload, or a list of workloads that run at the same time."""
+Host = Annotated[HostSection, BeforeValidator(_nothing_is_empty)]
+Guest = Annotated[GuestSection, BeforeValidator(_nothing_is_empty)]
+
+
+class TopologySection(Section):
+    """A virtbed topology: hosts, guests and what they send each other."""
+
+    name: Name
+    """The topology's name in every command and result."""
+    poll: Poll = _default("50us")
+    """How long a process polls before it sleeps: a duration, 0 (always sleep) or forever."""
+    hosts: Annotated[dict[Name, Host], Field(min_length=1)] | None = None
+    """Hosts by name. Default: those that guests name, or one named h0."""
+    guests: Annotated[dict[Name, Guest], Field(min_length=1)]
+    """Guests by name."""
+    workloads: list[Phase] = _default([])
+    """What to run, one after another; a list inside the list runs at the same time."""
+
+
+@cache
+def model_schema() -> dict[str, Any]:
+    """Return the JSON schema of the models as they check: every phase a list."""
+    return TopologySection.model_json_schema()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the topology file (draft 2020-12), for editors."""
+    schema = copy.deepcopy(model_schema())
+    phases = schema["properties"]["workloads"]
+    phases["items"] = {"anyOf": [phases["items"]["items"], phases["items"]]}
+    schema["patternProperties"] = {"^x-": {"description": "Free for anchors; ignored."}}
+    return {"$schema": SCHEMA_URL, "$id": "virtbed-topology", **schema}
