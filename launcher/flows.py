@@ -1,0 +1,185 @@
+"""Resolves the workloads of a topology file into flows between NICs, and checks that they can run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
+from typing import Final
+
+from launcher.capture import Capture, inspect_capture
+from launcher.problems import Path, did_you_mean
+from launcher.schema import FlowSection, PktgenSection, ReplaySection, RrSection, TopologySection
+from launcher.topology_records import End, Flow, Guest
+from launcher.units import DURATION_UNITS, FULL_SPEED, shown
+from launcher.validation import Checked
+from testbed.errors import ConfigError
+
+DURATION_DEFAULT_NS: Final = DURATION_UNITS["s"]
+AnyFlow = ReplaySection | PktgenSection | RrSection
+
+
+def resolve_phases(
+    checked: Checked, section: TopologySection, guests: Mapping[str, Guest], directory: FilePath
+) -> tuple[tuple[Flow, ...], ...]:
+    """Return the flows by phase; mistakes are noted in `checked`, and a flow with one is left out."""
+    resolver = _Flows(checked, section, guests, directory)
+    return tuple(resolver.phase(i, phase) for i, phase in enumerate(section.workloads))
+
+
+@dataclass
+class _Flows:
+    checked: Checked
+    section: TopologySection
+    guests: Mapping[str, Guest]
+    directory: FilePath
+    _names: dict[str, int] = field(default_factory=dict)
+    _captures: dict[FilePath, Capture | str] = field(default_factory=dict)
+
+    def phase(self, index: int, sections: list[AnyFlow]) -> tuple[Flow, ...]:
+        flows: list[Flow] = []
+        replays: dict[tuple[End, End], Path] = {}
+        written = self.checked.document.data["workloads"]
+        is_list = isinstance(written, list) and isinstance(written[index], list)
+        for i, section in enumerate(sections):
+            path: Path = ("workloads", index, i) if is_list else ("workloads", index)
+            flow = self._flow(path, section) if self.checked.intact_at(path) else None
+            if flow is None:
+                continue
+            flows.append(flow)
+            if flow.kind == "replay":
+                self._told_apart(path, flow, replays)
+        return tuple(flows)
+
+    def _told_apart(self, path: Path, flow: Flow, replays: dict[tuple[End, End], Path]) -> None:
+        first = replays.setdefault((flow.source, flow.destination), path)
+        if first != path:
+            line = self.checked.document.line(first)
+            text = f"cannot run at the same time as the replay on line {line}, which has the same NICs: "
+            self._add(path, text + "their frames could not be told apart")
+
+    def _flow(self, path: Path, section: AnyFlow) -> Flow | None:
+        source = self._end((*path, "from"), section.source, "send from")
+        destination = self._end((*path, "to"), section.destination, "send to")
+        if isinstance(section, ReplaySection):
+            capture = self._capture((*path, "pcap"), section)
+        else:
+            self._check_length(path, section)
+        if source is None or destination is None or not self._joined(path, section, source, destination):
+            return None
+        ends = (source, destination)
+        if isinstance(section, ReplaySection):
+            self._fits((*path, "pcap"), capture.longest_bytes if capture else 0, ends)
+        else:
+            self._fits((*path, "frame"), max(section.frame), ends)
+        return self._record(section, source, destination)
+
+    def _end(self, path: Path, text: str, purpose: str) -> End | None:
+        """Resolve `GUEST` or `GUEST.nicN`."""
+        name, dot, nic = text.partition(".")
+        guest = self.guests.get(name)
+        if not self.checked.intact_at(path):
+            return None
+        if guest is None:
+            self._no_guest(path, name)
+            return None
+        if not guest.nics:
+            self._add(path, f"guest {name} has no NIC to {purpose}")
+            return None
+        names = [f"nic{i}" for i in range(len(guest.nics))]
+        if not dot:
+            return End(name, 0)
+        if nic in names:
+            return End(name, names.index(nic))
+        if self._nics_intact(name):
+            hint = did_you_mean(nic, names) if len(names) > 1 else ""
+            self._add(path, f"guest {name} has {', '.join(names)}{hint}, not {shown(nic)}")
+        return None
+
+    def _no_guest(self, path: Path, name: str) -> None:
+        group = self.section.guests.get(name)
+        gone = {step[1] for step in self.checked.removed if len(step) == 2 and step[0] == "guests"}
+        if group is not None and group.count:
+            text = f"{name} is {group.count} guests: name one of {name}0 to {name}{group.count - 1}"
+            self._add(path, text)
+        elif name not in gone and not any(step[-1] == "count" for step in self.checked.removed):
+            hint = did_you_mean(name, self.guests) or "; " + _listed(list(self.guests))
+            self._add(path, f"there is no guest {shown(name)}{hint}")
+
+    def _joined(self, path: Path, section: FlowSection, source: End, destination: End) -> bool:
+        """Whether frames can get from one end to the other."""
+        here, there = self.guests[source.guest].host, self.guests[destination.guest].host
+        if source == destination:
+            self._add((*path, "to"), f"must be another NIC than `from`, not {shown(section.destination)}")
+        elif here and there and here != there:
+            where = f"{source.guest} is on host {here} and {destination.guest} on host {there}"
+            text = f"{where}, and no wire joins hosts yet: put both guests on one host"
+            self._add((*path, "to"), text)
+        return source != destination and here == there
+
+    def _fits(self, path: Path, frame_bytes: int, ends: tuple[End, End]) -> None:
+        for end in ends:
+            limit = self.guests[end.guest].nics[end.nic].frame_bytes_max
+            if frame_bytes > limit and self.checked.intact_at(path) and self._nics_intact(end.guest):
+                mtu = self.guests[end.guest].nics[end.nic].mtu
+                text = f"a frame of {frame_bytes} bytes does not fit nic{end.nic} of guest {end.guest}: "
+                self._add(path, f"{text}its mtu {mtu} allows at most {limit}")
+                return
+
+    def _nics_intact(self, guest: str) -> bool:
+        """Whether nothing about the NICs of a guest (or of the group it was counted from) was taken out."""
+        names = {guest, guest.rstrip("0123456789")}
+        return all(self.checked.intact(("guests", name, "nics")) for name in names)
+
+    def _check_length(self, path: Path, section: PktgenSection | RrSection) -> None:
+        if section.duration is not None and section.count is not None:
+            self._add((*path, "count"), "give duration or count, not both")
+
+    def _capture(self, path: Path, section: ReplaySection) -> Capture | None:
+        file = (self.directory / section.pcap).absolute()
+        if file not in self._captures:
+            try:
+                self._captures[file] = inspect_capture(file)
+            except ConfigError as error:
+                self._captures[file] = error.problems[0]
+        capture = self._captures[file]
+        if isinstance(capture, Capture):
+            return capture
+        if self.checked.intact_at(path):
+            self._add(path, f"{shown(section.pcap)}: {capture}")
+        return None
+
+    def _record(self, section: AnyFlow, source: End, destination: End) -> Flow:
+        name = self._unique(f"{section.kind} {self._end_name(source)}->{self._end_name(destination)}")
+        if isinstance(section, ReplaySection):
+            return Flow(
+                name,
+                section.kind,
+                source,
+                destination,
+                capture=str((self.directory / section.pcap).absolute()),
+                loops=section.loops,
+                captured_times=section.timing == "captured",
+            )
+        until_ns = section.duration or (0 if section.count else DURATION_DEFAULT_NS)
+        flow = Flow(name, section.kind, source, destination, section.frame, until_ns, section.count or 0)
+        if isinstance(section, RrSection):
+            return flow
+        return _generated(flow, section)
+
+    def _end_name(self, end: End) -> str:
+        return f"{end.guest}.nic{end.nic}" if len(self.guests[end.guest].nics) > 1 else end.guest
+
+    def _unique(self, name: str) -> str:
+        self._names[name] = self._names.get(name, 0) + 1
+        return name if self._names[name] == 1 else f"{name} #{self._names[name]}"
+
+    def _add(self, path: Path, text: str) -> None:
+        self.checked.add(path, text)
+
+
+def _generated(flow: Flow, section: PktgenSection) -> Flow:
+    return replace(flow, rate=section.rate or FULL_SPEED, verify=section.verify)
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return f"the guests are {', '.join(names[:most])}{more}"

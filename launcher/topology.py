@@ -1,0 +1,226 @@
+"""From a topology file to a frozen `Topology`: reads it, checks each value, then what values say together.
+
+Every mistake is told in one go, a line each, in the order of the file. Not modelled yet: wires between
+hosts, so a flow stays on one host.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Final
+
+from launcher.flows import resolve_phases
+from launcher.problems import Path, did_you_mean
+from launcher.rules import parse_name
+from launcher.schema import (
+    GUESTS_MAX,
+    BridgeSection,
+    GuestSection,
+    HostSection,
+    TopologySection,
+    VirtioNetSection,
+)
+from launcher.topology_records import End, Flow, Guest, Host, Nic, Topology, VirtioNet
+from launcher.units import shown
+from launcher.validation import Checked, check_values
+from launcher.yaml_source import Document, parse_document, read_document
+from testbed.errors import ConfigError
+
+__all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "VirtioNet", "load_topology", "parse_topology"]
+
+HOST_DEFAULT: Final = "h0"
+RESERVED_NAMES: Final = {"launcher": "the launcher itself", "forkserver": "the fork server"}
+NAME_LENGTH_MAX: Final = 32
+_MAC_PREFIX: Final = 0x02_76_62 << 24
+"""Locally administered."""
+
+
+def load_topology(path: FilePath) -> Topology:
+    """Load a topology file.
+
+    Raises ConfigError whose `problems` holds a line for every mistake: `FILE:LINE: path.to.key: rule`.
+    """
+    return _resolve(read_document(path), path.parent)
+
+
+def parse_topology(text: str, file: str = "topology.yaml", directory: FilePath = FilePath()) -> Topology:
+    """Load a topology from text, captures from `directory`. Raises ConfigError as `load_topology` does."""
+    return _resolve(parse_document(text, file), directory)
+
+
+def vmm_name(host: str) -> str:
+    """Return the name of a host's vmm process."""
+    return f"vmm-{host}"
+
+
+def _resolve(document: Document, directory: FilePath) -> Topology:
+    checked = check_values(document)
+    topology = None
+    if checked.section is not None:
+        topology = _Resolver(checked, checked.section).topology(directory)
+    if checked.problems or topology is None:
+        raise ConfigError(*(problem.told(document.file) for problem in sorted(checked.problems)))
+    return topology
+
+
+@dataclass
+class _Resolver:
+    """Resolves one checked file, noting mistakes as it goes."""
+
+    checked: Checked
+    section: TopologySection
+    hosts: dict[str, Host] = field(default_factory=dict)
+    guests: dict[str, Guest] = field(default_factory=dict)
+    _names: dict[str, tuple[str, Path]] = field(default_factory=dict)
+    _macs: dict[str, Path] = field(default_factory=dict)
+    _nics: int = 0
+
+    def topology(self, directory: FilePath) -> Topology:
+        for name, path, section in self._host_sections():
+            self._claim(name, "host", path)
+            self._claim(vmm_name(name), f"the vmm of host {name}", path)
+            self.hosts[name] = self._host(name, section)
+        self._note_macs()
+        if self._count_is_sane():
+            for name, guest in self.section.guests.items():
+                self._expand(name, guest)
+        phases = resolve_phases(self.checked, self.section, self.guests, directory)
+        guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())
+        return Topology(self.section.name, hosts, guests, phases)
+
+    def _host_sections(self) -> Iterator[tuple[str, Path, HostSection]]:
+        """Hosts of the file, else those that guests name, else one."""
+        if self.section.hosts is not None:
+            for name, section in self.section.hosts.items():
+                yield name, ("hosts", name), section
+            return
+        named: dict[str, Path] = {}
+        for guest, guest_section in self.section.guests.items():
+            if guest_section.host is not None:
+                named.setdefault(guest_section.host, ("guests", guest, "host"))
+        for name, path in named.items():
+            try:
+                yield parse_name(name), path, HostSection()
+            except ConfigError as error:
+                self._add(path, error.problems[0])
+        if not named:
+            yield HOST_DEFAULT, (), HostSection()
+
+    def _host(self, name: str, section: HostSection) -> Host:
+        bridge: BridgeSection = section.bridge
+        return Host(name, self._poll(section.poll), section.cpus or (), bridge.stall)
+
+    def _poll(self, own: int | None) -> int:
+        return self.section.poll if own is None else own
+
+    def _claim(self, name: str, what: str, path: Path) -> None:
+        """Note whose name it is; a name that is taken is a mistake."""
+        if name in RESERVED_NAMES:
+            self._add(path, f"the name {name} is that of {RESERVED_NAMES[name]}: choose another")
+        elif name in self._names:
+            owner, owner_path = self._names[name]
+            line = f" (line {self.checked.document.line(owner_path)})" if owner_path else ", the default host"
+            self._add(path, f"{what} cannot have the name {name}: it is that of {owner}{line}")
+        else:
+            self._names[name] = (f"{what} {name}" if " " not in what else what, path)
+
+    def _count_is_sane(self) -> bool:
+        total = sum(guest.count or 1 for guest in self.section.guests.values())
+        if total > GUESTS_MAX:
+            self._add(("guests",), f"must be at most {GUESTS_MAX} guests in all, not {total}")
+        return total <= GUESTS_MAX
+
+    def _expand(self, name: str, section: GuestSection) -> None:
+        path: Path = ("guests", name)
+        host = self._home(path, section)
+        self._check_nics(path, section)
+        names = [name] if section.count is None else [f"{name}{i}" for i in range(section.count)]
+        if len(names[-1]) > NAME_LENGTH_MAX:
+            limit = f"guest {shown(names[-1])} would have a name of {len(names[-1])} characters"
+            self._add((*path, "count"), f"{limit}, more than {NAME_LENGTH_MAX}: choose a shorter one")
+        for member in names:
+            self._claim(member, "guest", path)
+            self.guests[member] = self._guest(member, host, section)
+
+    def _home(self, path: Path, section: GuestSection) -> str:
+        """Return the host of a guest; empty where a mistake leaves it unknown."""
+        known = self.hosts
+        if section.host is None:
+            if len(known) > 1 and self.checked.intact((*path, "host")) and self._hosts_intact():
+                self._add(path, f"host is required where there are several: one of {', '.join(known)}")
+            return next(iter(known)) if len(known) == 1 else ""
+        if section.host in known:
+            return section.host
+        if self.section.hosts is not None and self._hosts_intact():
+            hint = did_you_mean(section.host, known) or f"; the hosts are {', '.join(known)}"
+            self._add((*path, "host"), f"there is no host {shown(section.host)}{hint}")
+        return ""
+
+    def _hosts_intact(self) -> bool:
+        return not any(gone[:1] == ("hosts",) and len(gone) <= 2 for gone in self.checked.removed)
+
+    def _guest(self, name: str, host: str, section: GuestSection) -> Guest:
+        return Guest(
+            name=name,
+            host=host,
+            memory_bytes=section.memory,
+            vcpus=section.vcpus,
+            interrupts=section.interrupts,
+            poll_ns=self._poll(section.poll),
+            cpus=section.cpus or (),
+            nics=tuple(self._nic(nic) for nic in section.nics),
+        )
+
+    def _nic(self, section: VirtioNetSection) -> Nic:
+        mac = section.mac or self._next_mac()
+        self._nics += 1
+        return VirtioNet(
+            mac=mac,
+            ring=section.ring,
+            queue_size=section.queue_size,
+            mtu=section.mtu,
+            indirect=section.indirect,
+            event_idx=section.event_idx,
+            mrg_rxbuf=section.mrg_rxbuf,
+            segments=section.segments,
+        )
+
+    def _next_mac(self) -> str:
+        """The next address that the file does not give to anyone; it depends on the NIC's position only."""
+        while True:
+            mac = (_MAC_PREFIX | self._nics).to_bytes(6, "big").hex(":")
+            if mac not in self._macs:
+                return mac
+            self._nics += 1
+
+    def _note_macs(self) -> None:
+        for path, section, nic in _nic_sections(self.section.guests):
+            if nic.mac is None:
+                continue
+            path = (*path, "mac")
+            if (section.count or 1) > 1:
+                text = f"one address cannot be that of {section.count} guests: leave mac out, not {nic.mac}"
+                self._add(path, text)
+            elif nic.mac in self._macs:
+                first = self.checked.document.line(self._macs[nic.mac])
+                self._add(path, f"must be unique, but {nic.mac} is also given on line {first}")
+            else:
+                self._macs[nic.mac] = path
+
+    def _check_nics(self, guest_path: Path, section: GuestSection) -> None:
+        for i, nic in enumerate(section.nics):
+            path = (*guest_path, "nics", i)
+            if nic.segments > nic.queue_size and self.checked.intact((*path, "queue_size")):
+                text = f"must not be more than the queue_size {nic.queue_size}, not {nic.segments}"
+                self._add((*path, "segments"), text)
+
+    def _add(self, path: Path, text: str) -> None:
+        self.checked.add(path, text)
+
+
+def _nic_sections(
+    guests: Mapping[str, GuestSection],
+) -> Iterator[tuple[Path, GuestSection, VirtioNetSection]]:
+    for name, section in guests.items():
+        for i, nic in enumerate(section.nics):
+            yield ("guests", name, "nics", i), section, nic
