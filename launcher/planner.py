@@ -1,0 +1,217 @@
+"""Topology to `Plan`: which processes there are, what each may map, every address, number and name. Pure.
+
+The same topology gives the same plan. Host physical addresses: each host owns a stretch of
+`HPA_HOST_STRIDE_BYTES`; in it come, guest by guest, its RAM and its stage-2 tables, each on a 2 MiB border.
+Guest physical addresses: virtio-mmio windows as QEMU's `virt` machine has them, from 0x0a00_0000, RAM from
+`GUEST_RAM_GPA`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from launcher.topology import vmm_name
+from launcher.topology_records import End, Flow, Guest, Host, Nic, Topology
+from launcher.units import format_size
+from testbed.address import (
+    BLOCK_SIZE_BYTES,
+    GUEST_RAM_GPA,
+    HPA_BASE,
+    HPA_HOST_STRIDE_BYTES,
+    PAGE_SIZE_BYTES,
+    align_up,
+)
+from testbed.errors import ConfigError
+from testbed.messages.entries import (
+    BridgeEntry,
+    FlowEntry,
+    GuestEntry,
+    Plan,
+    ProcessPlan,
+    SegmentEntry,
+    VirtioNetEntry,
+    VmmEntry,
+)
+from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
+from testbed.observe.counters import segment_bytes
+from testbed.spec.vcpu_page import VCPU_PAGE
+
+VIRTIO_MMIO_GPA: Final = 0x0A00_0000
+VIRTIO_MMIO_WINDOW_BYTES: Final = 0x200
+VIRTIO_MMIO_INTID: Final = 48
+"""First of the guest's shared peripheral interrupts for virtio (INTID 32 is the first of all)."""
+TABLE_SPARE_PAGES: Final = 16
+"""For what is mapped into a guest later, one page at a time."""
+_L2_TABLE_SPAN_BYTES: Final = BLOCK_SIZE_BYTES << 9
+_L1_TABLE_SPAN_BYTES: Final = _L2_TABLE_SPAN_BYTES << 9
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A guest with its entry and the segments that only it and its vmm have."""
+
+    entry: GuestEntry
+    segments: tuple[SegmentEntry, ...]
+    """RAM, stage-2 tables, vCPU pages: as the vmm sees them."""
+
+
+def plan_topology(topology: Topology) -> Plan:
+    """Return the plan of a topology.
+
+    Raises ConfigError where the guests of a host do not fit its physical address space.
+    """
+    placed: dict[str, list[_Placed]] = defaultdict(list)
+    bases = {host.name: HPA_BASE + i * HPA_HOST_STRIDE_BYTES for i, host in enumerate(topology.hosts)}
+    free = dict(bases)
+    for index, guest in enumerate(topology.guests):
+        member, free[guest.host] = _place(guest, index, free[guest.host])
+        placed[guest.host].append(member)
+    for name, base in bases.items():
+        _check_space(name, free[name] - base)
+    vmms = [_vmm(host, placed[host.name]) for host in topology.hosts]
+    guests = sorted((member for members in placed.values() for member in members), key=_index)
+    processes = (*vmms, *(_guest(member) for member in guests))
+    return Plan(
+        topology=topology.name,
+        segments=tuple(_segments(guests, processes)),
+        processes=processes,
+        phases=_phases(topology),
+    )
+
+
+def table_bytes(ram_bytes: int) -> int:
+    """Return the size of a guest's stage-2 tables: four levels, its RAM as 2 MiB blocks, and spare pages.
+
+    Source: DDI 0487 D8.2, 4 KiB granule: a table is one page of 512 entries.
+    """
+    end = GUEST_RAM_GPA + ram_bytes
+    level2 = -(-end // _L2_TABLE_SPAN_BYTES) - GUEST_RAM_GPA // _L2_TABLE_SPAN_BYTES
+    level1 = -(-end // _L1_TABLE_SPAN_BYTES) - GUEST_RAM_GPA // _L1_TABLE_SPAN_BYTES
+    return (1 + level1 + level2 + TABLE_SPARE_PAGES) * PAGE_SIZE_BYTES
+
+
+def _index(member: _Placed) -> int:
+    return member.entry.index
+
+
+def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
+    """Give a guest its addresses from `hpa` on; return it and the first address after it."""
+    stage2_hpa = align_up(hpa + guest.memory_bytes, BLOCK_SIZE_BYTES)
+    stage2_bytes = table_bytes(guest.memory_bytes)
+    entry = GuestEntry(
+        name=guest.name,
+        host=guest.host,
+        index=index,
+        memory_bytes=guest.memory_bytes,
+        ram_gpa=GUEST_RAM_GPA,
+        stage2_hpa=stage2_hpa,
+        vcpus=guest.vcpus,
+        interrupts=guest.interrupts,
+        poll_ns=guest.poll_ns,
+        cpus=guest.cpus,
+        nics=tuple(_nic(guest.name, i, nic) for i, nic in enumerate(guest.nics)),
+    )
+    segments = (
+        SegmentEntry(name=f"{guest.name}.ram", size_bytes=guest.memory_bytes, hpa=hpa),
+        SegmentEntry(name=f"{guest.name}.stage2", size_bytes=stage2_bytes, hpa=stage2_hpa),
+        SegmentEntry(name=f"{guest.name}.vcpu", size_bytes=guest.vcpus * VCPU_PAGE.size),
+    )
+    return _Placed(entry, segments), align_up(stage2_hpa + stage2_bytes, BLOCK_SIZE_BYTES)
+
+
+def _check_space(host: str, used_bytes: int) -> None:
+    if used_bytes > HPA_HOST_STRIDE_BYTES:
+        raise ConfigError(
+            f"host {host}: its guests must fit {format_size(HPA_HOST_STRIDE_BYTES)} of physical addresses, "
+            f"not take {format_size(used_bytes)}: spread them over more hosts"
+        )
+
+
+def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
+    return VirtioNetEntry(
+        name=f"{guest}.nic{index}",
+        mac=nic.mac,
+        mmio_gpa=VIRTIO_MMIO_GPA + index * VIRTIO_MMIO_WINDOW_BYTES,
+        intid=VIRTIO_MMIO_INTID + index,
+        ring=nic.ring,
+        queue_size=nic.queue_size,
+        mtu=nic.mtu,
+        indirect=nic.indirect,
+        event_idx=nic.event_idx,
+        mrg_rxbuf=nic.mrg_rxbuf,
+        segments=nic.segments,
+    )
+
+
+def _guest(member: _Placed) -> ProcessPlan:
+    """A guest maps its RAM, vCPU pages and counters; its stage-2 tables it may only walk."""
+    entry = member.entry
+    names = guest_counter_names(len(entry.nics))
+    ram, stage2, vcpu = member.segments
+    walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
+    segments = (ram, walked, vcpu, _counters(entry.name, names))
+    return ProcessPlan(name=entry.name, role="guest", entry=entry, segments=segments, counter_names=names)
+
+
+def _vmm(host: Host, members: Iterable[_Placed]) -> ProcessPlan:
+    name = vmm_name(host.name)
+    guests = tuple(member.entry for member in members)
+    names = vmm_counter_names(nic.name for guest in guests for nic in guest.nics)
+    entry = VmmEntry(
+        name=name,
+        host=host.name,
+        poll_ns=host.poll_ns,
+        cpus=host.cpus,
+        guests=guests,
+        bridge=BridgeEntry(stall_ns=host.stall_ns),
+    )
+    segments = (*(segment for member in members for segment in member.segments), _counters(name, names))
+    return ProcessPlan(name=name, role="vmm", entry=entry, segments=segments, counter_names=names)
+
+
+def _counters(process: str, names: tuple[str, ...]) -> SegmentEntry:
+    return SegmentEntry(name=f"{process}.counters", size_bytes=segment_bytes(names))
+
+
+def _segments(guests: Iterable[_Placed], processes: Iterable[ProcessPlan]) -> Iterator[SegmentEntry]:
+    for member in guests:
+        yield from member.segments
+    for process in processes:
+        yield process.segments[-1]
+
+
+def _phases(topology: Topology) -> tuple[tuple[FlowEntry, ...], ...]:
+    guests = {guest.name: guest for guest in topology.guests}
+    phases: list[tuple[FlowEntry, ...]] = []
+    flow_id = 1
+    for flows in topology.phases:
+        phases.append(tuple(_flow(flow, flow_id + i, guests) for i, flow in enumerate(flows)))
+        flow_id += len(flows)
+    return tuple(phases)
+
+
+def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
+    def mac(end: End) -> str:
+        return guests[end.guest].nics[end.nic].mac
+
+    mean_bytes = sum(flow.frame_bytes) / len(flow.frame_bytes) if flow.frame_bytes else 0.0
+    return FlowEntry(
+        id=flow_id,
+        name=flow.name,
+        kind=flow.kind,
+        source=flow.source.guest,
+        destination=flow.destination.guest,
+        source_nic=flow.source.nic,
+        destination_nic=flow.destination.nic,
+        source_mac=mac(flow.source),
+        destination_mac=mac(flow.destination),
+        frame_bytes=flow.frame_bytes,
+        duration_ns=flow.duration_ns,
+        count=flow.count,
+        frames_per_second=flow.rate.frames(mean_bytes) if mean_bytes else 0.0,
+        verify=flow.verify,
+        capture=flow.capture,
+        loops=flow.loops,
+        captured_times=flow.captured_times,
+    )
