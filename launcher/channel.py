@@ -18,6 +18,8 @@ import zmq.asyncio
 from testbed.messages.control import FromProcess, ToProcess
 
 ENDPOINT_NAME: Final = "control"
+BACKLOG: Final = 4096
+"""Hundreds of guests connect at once, and one that finds the queue full tries again only after 100 ms."""
 _decode: Final[Callable[[bytes], FromProcess]] = msgspec.json.Decoder(FromProcess).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -42,6 +44,7 @@ class Channel:
         self._socket.set(zmq.SNDHWM, 0)
         self._socket.set(zmq.RCVHWM, 0)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
+        self._socket.set(zmq.BACKLOG, BACKLOG)
         self._socket.bind(f"ipc://{run_dir / ENDPOINT_NAME}")
         self._task = asyncio.get_running_loop().create_task(self._receive())
 

@@ -178,7 +178,7 @@ class Supervisor:
 
     def _received(self, name: str, message: FromProcess) -> None:
         process = self.processes.get(name)
-        if process is None or not process.alive:
+        if process is None or process.state == "gone":
             return
         match message:
             case Ready(at_ns=at_ns):
@@ -210,7 +210,10 @@ class Supervisor:
     def spawned(self, name: str, pid: int) -> None:
         """Note a process that now runs (called by the fork server's client)."""
         process = self.processes[name]
-        process.pid, process.state = pid, "starting"
+        process.pid = pid
+        # READY may have come first: the two take different sockets.
+        if process.state == "waiting":
+            process.state = "starting"
         self._by_pid[pid] = process
 
     def refused(self, name: str, reason: str) -> None:
