@@ -1,8 +1,9 @@
 """The 64-word EEPROM of the 82540EM: what its words mean, this device's image, and Microwire instructions.
 
-Reference: 8254x SDM (317453-006, revision 4.0) chapter 5; the instructions are those of the NM93C46, the part that
-EECD.EE_SIZE = 0 stands for. The words that are neither address nor checksum are those of the adapter that
-drivers of this part meet in virtual machines; of all words only the address changes anything in the model.
+Reference: 8254x SDM (317453-006, revision 4.0) chapter 5; the instructions are those of the NM93C46, the
+part that EECD.EE_SIZE = 0 stands for. The words that are neither address nor checksum are those of the
+adapter that drivers of this part meet in virtual machines; of all words only the address changes anything in
+the model.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
 """Transmit and receive descriptors of the 82540EM.
 
-Reference: 8254x SDM (317453-006, revision 4.0) chapter 3. All three kinds of transmit descriptor are 16 bytes;
-in their second quadword DEXT (bit 5 of the command byte) and DTYP (the upper half of the byte before it) say
-which.
+Reference: 8254x SDM (317453-006, revision 4.0) chapter 3. All three kinds of transmit descriptor are 16
+bytes; in their second quadword DEXT (bit 5 of the command byte) and DTYP (the upper half of the byte before
+it) say which.
 """
 
 from typing import Final
@@ -17,7 +17,8 @@ RECEIVE: Final = Record(
 LEGACY: Final = Record(
     "e1000_tx_legacy", 16, "8254x SDM 3.3.3",
     Field("address", 0, 8), Field("length", 8, 2), Field("cso", 10, 1, "checksum offset"),
-    Field("cmd", 11, 1), Field("status", 12, 1), Field("css", 13, 1, "checksum start"), Field("special", 14, 2),
+    Field("cmd", 11, 1), Field("status", 12, 1), Field("css", 13, 1, "checksum start"), Field("special", 14,
+    2),
 )  # fmt: skip
 CONTEXT: Final = Record(
     "e1000_tx_context", 16, "8254x SDM 3.3.6",
