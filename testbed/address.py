@@ -23,6 +23,7 @@ Bdf = NewType("Bdf", int)
 
 PAGE_SHIFT: Final = 12
 PAGE_SIZE_BYTES: Final = 1 << PAGE_SHIFT
+CACHE_LINE_BYTES: Final = 64
 BLOCK_SIZE_BYTES: Final = 1 << 21
 """A level-2 block of the 4 KiB granule."""
 

@@ -23,6 +23,12 @@ cdef class Pinned:
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
 
+    def words(self, Py_ssize_t offset, Py_ssize_t size_bytes):
+        """Return a part as 64-bit words; raises ValueError where it does not fit or is not aligned."""
+        if offset < 0 or offset % 8 or size_bytes % 8 or offset + size_bytes > self.size_bytes:
+            raise ValueError(f"{size_bytes} bytes at offset {offset} are not words of a buffer of {self.size_bytes} bytes")
+        return memoryview(self.view.obj).cast("B")[offset:offset + size_bytes].cast("Q")
+
     @property
     def address(self) -> int:
         return <uint64_t>self.data

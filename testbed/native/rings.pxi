@@ -1,6 +1,6 @@
 """Virtqueues: the device's and the driver's side."""
 
-cdef extern from "split_device.h":
+cdef extern from "split_ring.h":
     ctypedef struct virtq_desc_t:
         uint64_t addr
     ctypedef struct virtq_avail_t:
@@ -9,6 +9,14 @@ cdef extern from "split_device.h":
         uint16_t idx
     ctypedef struct virtq_used_elem_t:
         uint32_t id
+    uint64_t split_desc_bytes(uint32_t)
+    uint64_t split_avail_bytes(uint32_t)
+    uint64_t split_used_bytes(uint32_t)
+    uint16_t* split_avail_ring(uint8_t*)
+    virtq_used_elem_t* split_used_ring(uint8_t*)
+    uint16_t* split_avail_event(uint8_t*, uint32_t)
+
+cdef extern from "split_device.h":
     cdef struct cursor:
         uint16_t position
         bint wrap
@@ -85,19 +93,16 @@ cdef class SplitDevice(Watched):
         self.q.size = size
         self.q.event_idx, self.q.indirect, self.q.merge = event_idx, indirect, merge
         self.q.count = <port_counters_t*>_at(counters, counters_offset, sizeof(port_counters_t))
-        cdef uint8_t* d = regions_resolve(&memory.m, desc, 16 * size)
-        cdef uint8_t* a = regions_resolve(&memory.m, avail, 6 + 2 * size)
-        cdef uint8_t* u = regions_resolve(&memory.m, used, 6 + 8 * size)
+        cdef uint8_t* d = regions_resolve(&memory.m, desc, split_desc_bytes(size))
+        cdef uint8_t* a = regions_resolve(&memory.m, avail, split_avail_bytes(size))
+        cdef uint8_t* u = regions_resolve(&memory.m, used, split_used_bytes(size))
         if d is NULL or a is NULL or u is NULL:
             raise ValueError(f"a virtqueue of {size} entries at {desc:#x}, {avail:#x}, {used:#x} leaves the guest's memory")
         if <uint64_t>d % 16 or <uint64_t>a % 2 or <uint64_t>u % 4:
             raise ValueError(f"a virtqueue at {desc:#x}, {avail:#x}, {used:#x} is not aligned to 16, 2 and 4 bytes")
-        self.q.desc = <virtq_desc_t*>d
-        self.q.avail = <virtq_avail_t*>a
-        self.q.avail_ring = <uint16_t*>(a + 4)
-        self.q.used = <virtq_used_t*>u
-        self.q.used_ring = <virtq_used_elem_t*>(u + 4)
-        self.q.avail_event = <uint16_t*>(u + 4 + 8 * size)
+        self.q.desc, self.q.avail, self.q.used = <virtq_desc_t*>d, <virtq_avail_t*>a, <virtq_used_t*>u
+        self.q.avail_ring, self.q.used_ring = split_avail_ring(a), split_used_ring(u)
+        self.q.avail_event = split_avail_event(u, size)
         self.w = watched(&self.q, split_device_ready, split_device_arm, split_device_disarm, True)
 
     def fetch(self, Burst to, uint32_t limit=256):
@@ -145,32 +150,33 @@ cdef class SplitDevice(Watched):
 
 
 cdef class SplitDriver(Watched):
-    """The driver's side of one split virtqueue and its buffers, both in memory that the driver has mapped at `ram_gpa`."""
+    """The driver's side of one split virtqueue and its buffers, in memory that the driver has mapped."""
 
     cdef split_driver q
-    cdef Pinned ram
+    cdef Pinned rings, slots, tables
 
-    def __init__(self, Pinned ram, uint64_t ram_gpa, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, uint64_t slots,
-                 uint32_t slot_bytes, bint device_writes, uint32_t parts=1, uint64_t indirect=0, bint event_idx=False,
-                 bint merge=False):
-        self.ram = ram
+    def __init__(self, Pinned rings, uint64_t rings_gpa, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned slots,
+                 uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
+                 uint64_t tables_gpa=0, bint event_idx=False, bint merge=False):
+        """`rings`, `slots` and `tables` (of indirect descriptors) are what is mapped at the addresses beside them."""
+        self.rings, self.slots, self.tables = rings, slots, tables
         self.q.size, self.q.event_idx = size, event_idx
-        self.q.desc = <virtq_desc_t*>_at(ram, desc - ram_gpa, 16 * size)
-        cdef uint8_t* a = _at(ram, avail - ram_gpa, 6 + 2 * size)
-        cdef uint8_t* u = _at(ram, used - ram_gpa, 6 + 8 * size)
-        self.q.avail, self.q.avail_ring = <virtq_avail_t*>a, <uint16_t*>(a + 4)
-        self.q.used, self.q.used_ring = <virtq_used_t*>u, <virtq_used_elem_t*>(u + 4)
-        self.q.avail_event = <uint16_t*>(u + 4 + 8 * size)
-        cdef uint32_t count = size if indirect else size // parts
-        self.q.buffers.host = _at(ram, slots - ram_gpa, <Py_ssize_t>count * slot_bytes)
-        self.q.buffers.gpa, self.q.buffers.slot_bytes = slots, slot_bytes
+        self.q.desc = <virtq_desc_t*>_at(rings, desc - rings_gpa, split_desc_bytes(size))
+        cdef uint8_t* a = _at(rings, avail - rings_gpa, split_avail_bytes(size))
+        cdef uint8_t* u = _at(rings, used - rings_gpa, split_used_bytes(size))
+        self.q.avail, self.q.used = <virtq_avail_t*>a, <virtq_used_t*>u
+        self.q.avail_ring, self.q.used_ring = split_avail_ring(a), split_used_ring(u)
+        self.q.avail_event = split_avail_event(u, size)
+        cdef uint32_t count = size if tables is not None else size // parts
+        self.q.buffers.host = _at(slots, 0, <Py_ssize_t>count * slot_bytes)
+        self.q.buffers.gpa, self.q.buffers.slot_bytes = slots_gpa, slot_bytes
         self.q.buffers.count, self.q.buffers.parts, self.q.buffers.merge = count, parts, merge
         self.q.indirect = NULL
-        if indirect:
-            self.q.indirect = <virtq_desc_t*>_at(ram, indirect - ram_gpa, <Py_ssize_t>count * parts * 16)
+        if tables is not None:
+            self.q.indirect = <virtq_desc_t*>_at(tables, 0, <Py_ssize_t>count * parts * sizeof(virtq_desc_t))
         if not buffers_init(&self.q.buffers):
             raise MemoryError
-        split_driver_layout(&self.q, device_writes, indirect)
+        split_driver_layout(&self.q, device_writes, tables_gpa)
         self.w = watched(&self.q, split_driver_ready, split_driver_arm, split_driver_disarm, True)
 
     def __dealloc__(self):

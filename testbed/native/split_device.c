@@ -1,10 +1,8 @@
 #include "split_device.h"
 
+/* The first fault stays; whoever drives the queue counts and reports it. */
 static void latch(struct split_device *q, int fault) {
-  if (!q->fault) {
-    q->fault = fault;
-    ((uint64_t *)q->count)[fault]++;
-  }
+  if (!q->fault) q->fault = fault;
 }
 
 /* How many entries the driver has made available and the device not yet taken. Acquire pairs with the driver's release of

@@ -244,16 +244,24 @@ cdef class Watch:
                 found.append(self.keys[i])
         return found
 
+    def arm_bells(self):
+        """Arm the bells alone; whoever does this looks once more at what it waits for before it blocks."""
+        cdef Bell bell
+        for bell in self.bells:
+            bell_arm(bell.bell)
+        full_fence()
+
+    def disarm_bells(self):
+        cdef Bell bell
+        for bell in self.bells:
+            bell_disarm(bell.bell)
+
     def arm(self):
         """Ask everything for a message, then look once more; True: sleep now, False: there is work already."""
         cdef Watched item
-        cdef Bell bell
         cdef Py_ssize_t i
         cdef bint work = False
-        for i in range(len(self.bells)):
-            bell = <Bell>self.bells[i]
-            bell_arm(bell.bell)
-        full_fence()
+        self.arm_bells()
         for i in range(len(self.items)):
             item = <Watched>self.items[i]
             if item.w.active and item.w.arm(item.w.what):
@@ -265,11 +273,8 @@ cdef class Watch:
     def disarm(self):
         """Awake again: no more messages wanted."""
         cdef Watched item
-        cdef Bell bell
         cdef Py_ssize_t i
-        for i in range(len(self.bells)):
-            bell = <Bell>self.bells[i]
-            bell_disarm(bell.bell)
+        self.disarm_bells()
         for i in range(len(self.items)):
             item = <Watched>self.items[i]
             if item.w.active:

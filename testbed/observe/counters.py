@@ -7,8 +7,6 @@ Words are written by one thread each; a reader may see a value that is a moment 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import Buffer
 
 from testbed.errors import DeviceError
@@ -26,15 +24,18 @@ class Counters:
 
     def __init__(self, names: Sequence[str], buffer: Buffer | None = None) -> None:
         self.buffer = bytearray(segment_bytes(names)) if buffer is None else buffer
-        self._words: npt.NDArray[np.uint64] = np.frombuffer(self.buffer, dtype="<u8")
-        if len(self._words) < len(names):
-            raise DeviceError(f"a counter segment of {len(self._words)} words cannot hold {len(names)} counters")
         self._view = memoryview(self.buffer).cast("B").cast("Q")
+        if len(self._view) < len(names):
+            raise DeviceError(f"a counter segment of {len(self._view)} words cannot hold {len(names)} counters")
         self.index: Mapping[str, int] = {name: i for i, name in enumerate(names)}
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count `amount` more of `name`; a name that was not declared is a KeyError (a bug)."""
         self._view[self.index[name]] += amount
+
+    def set(self, name: str, value: int) -> None:
+        """Publish a total that is counted elsewhere."""
+        self._view[self.index[name]] = value
 
     def __getitem__(self, name: str) -> int:
         return self._view[self.index[name]]
@@ -45,4 +46,4 @@ class Counters:
 
     def snapshot(self) -> dict[str, int]:
         """Return every counter by name."""
-        return dict(zip(self.index, (int(word) for word in self._words), strict=False))
+        return dict(zip(self.index, self._view, strict=False))

@@ -6,6 +6,7 @@ declared; the legacy one is not modelled.
 
 from typing import Final
 
+from testbed.address import CACHE_LINE_BYTES, align_up
 from testbed.spec.layout import Access, Field, Record, Reg, RegisterMap
 
 # Split virtqueue, §2.7
@@ -51,6 +52,20 @@ def split_avail_bytes(size: int) -> int:
 def split_used_bytes(size: int) -> int:
     """Return the bytes of the used ring: header, ring, avail_event (§2.7)."""
     return VIRTQ_USED.size + VIRTQ_USED_ELEM.size * size + 2
+
+
+def split_parts(base: int, size: int) -> tuple[int, int, int]:
+    """Return addresses of descriptor table, available and used ring, one behind the other from `base` on.
+
+    The used ring begins on a cache line of its own: the two sides write to different lines.
+    """
+    avail = base + split_desc_bytes(size)
+    return base, avail, align_up(avail + split_avail_bytes(size), CACHE_LINE_BYTES)
+
+
+def split_bytes(size: int) -> int:
+    """Return the bytes of a whole split queue as `split_parts` lays it out."""
+    return split_parts(0, size)[2] + split_used_bytes(size)
 
 
 # Packed virtqueue, §2.8

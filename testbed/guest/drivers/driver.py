@@ -1,0 +1,51 @@
+"""What every NIC driver of a guest offers to the workloads above it: frames by bursts, nothing about its hardware."""
+
+from typing import Protocol
+
+from testbed.native import Burst, Watched
+
+
+class NetDriver(Protocol):
+    """One network interface of a guest."""
+
+    mac: bytes
+    mtu: int
+
+    @property
+    def link_up(self) -> bool:
+        """The device says there is a link."""
+        ...
+
+    @property
+    def rx_watch(self) -> Watched:
+        """What says natively that frames arrived."""
+        ...
+
+    @property
+    def tx_watch(self) -> Watched:
+        """What says natively that sent frames left and buffers can be had again."""
+        ...
+
+    def tx_reserve(self, burst: Burst, want: int) -> int:
+        """Open up to `want` buffers as frames to fill; return how many there are."""
+        ...
+
+    def tx_send(self, burst: Burst) -> None:
+        """Send a reserved burst whose every frame has been filled."""
+        ...
+
+    def tx_release(self, burst: Burst, first: int) -> None:
+        """Take back the reserved frames from `first` on."""
+        ...
+
+    def rx_collect(self, burst: Burst) -> int:
+        """Take received frames; return how many. They stay readable until `rx_refill`."""
+        ...
+
+    def rx_refill(self, burst: Burst) -> None:
+        """Give the buffers of a collected burst back to the device."""
+        ...
+
+    def handle_interrupt(self) -> bool:
+        """Do what the interrupt line asks for; True: anything was done."""
+        ...

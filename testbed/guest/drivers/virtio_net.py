@@ -1,0 +1,135 @@
+"""The guest's virtio-net driver.
+
+Reference: virtio 1.2 §3.1 (initialization), §4.2.3 (MMIO), §5.1.5 and §5.1.6 (network device operation). Polls like NAPI: while frames flow, used-buffer
+notifications stay suppressed; they are asked for only before the guest sleeps. Not modelled: control queue, offloads.
+"""
+
+from testbed.address import CACHE_LINE_BYTES
+from testbed.errors import DeviceError
+from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.ram import Piece, RamAllocator
+from testbed.native import Burst, SplitDriver, Watched
+from testbed.observe.counters import Counters
+from testbed.spec import virtio as spec
+from testbed.spec import virtio_net as net
+
+RX_QUEUE, TX_QUEUE = 0, 1
+_ETHERNET_BYTES = 14
+_WANTED = (
+    spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
+)  # fmt: skip
+
+
+class VirtioNetDriver:
+    """One virtio-net interface; `counter_prefix` is its block of the guest's counters."""
+
+    def __init__(
+        self, port: VirtioMmioPort, ram: RamAllocator, counters: Counters, counter_prefix: str, queue_size: int, segments: int = 1
+    ) -> None:
+        self._port, self._ram, self._counters = port, ram, counters
+        self._count = {w: f"{counter_prefix}.{w}" for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")}
+        self._parts = segments
+        port.start(spec.DEVICE_ID_NET)
+        self.features = port.negotiate(sum(1 << bit for bit in _WANTED))
+        config = net.NET_CONFIG
+        self.mac = port.config(config.offset("mac"), 6)
+        self.mtu = int.from_bytes(port.config(config.offset("mtu"), 2), "little") if self._has(net.F_MTU) else 1500
+        self._rx = self._queue(RX_QUEUE, queue_size, device_writes=True)
+        self._tx = self._queue(TX_QUEUE, queue_size, device_writes=False)
+        self._tx.disarm()
+        self._rx.post_all()
+        port.driver_ok()
+        self._link_up = self._read_link()
+
+    @property
+    def link_up(self) -> bool:
+        """The link status as last read (§5.1.4)."""
+        return self._link_up
+
+    @property
+    def rx_watch(self) -> Watched:
+        """The receive queue's used ring."""
+        return self._rx
+
+    @property
+    def tx_watch(self) -> Watched:
+        """The transmit queue's used ring."""
+        return self._tx
+
+    def tx_reserve(self, burst: Burst, want: int) -> int:
+        """Open up to `want` buffers as frames to fill; return how many there are."""
+        count = self._tx.reserve(burst, want)
+        if not count and self._tx.broken:
+            raise DeviceError("virtio-net: the device gave back a transmit buffer that it did not have")
+        return count
+
+    def tx_send(self, burst: Burst) -> None:
+        """Send a filled burst; one kick at most."""
+        self._counters.add(self._count["tx_frames"], len(burst))
+        self._counters.add(self._count["tx_bytes"], burst.byte_count)
+        if self._tx.send(burst):
+            self._counters.add(self._count["tx_kicks"])
+            self._port.notify(TX_QUEUE)
+
+    def tx_release(self, burst: Burst, first: int) -> None:
+        """Take back the reserved frames from `first` on."""
+        self._tx.release(burst, first)
+
+    def rx_collect(self, burst: Burst) -> int:
+        """Take received frames; return how many."""
+        count = self._rx.collect(burst)
+        if count:
+            self._counters.add(self._count["rx_frames"], count)
+            self._counters.add(self._count["rx_bytes"], burst.byte_count)
+        elif self._rx.broken:
+            raise DeviceError("virtio-net: the device gave back a receive buffer that it did not have")
+        return count
+
+    def rx_refill(self, burst: Burst) -> None:
+        """Post the buffers of a collected burst again; one kick at most."""
+        if self._rx.post(burst):
+            self._counters.add(self._count["rx_kicks"])
+            self._port.notify(RX_QUEUE)
+
+    def handle_interrupt(self) -> bool:
+        """Read and acknowledge the causes (§4.2.3.4); the rings themselves are polled."""
+        causes = self._port.acknowledge_interrupt()
+        if causes & spec.INTERRUPT_CONFIG:
+            self._link_up = self._read_link()
+            if self._port.needs_reset():
+                raise DeviceError("virtio-net: the device asks for a reset (DEVICE_NEEDS_RESET)")
+        return bool(causes)
+
+    def _has(self, bit: int) -> bool:
+        return bool(self.features >> bit & 1)
+
+    def _read_link(self) -> bool:
+        if not self._has(net.F_STATUS):
+            return True
+        status = int.from_bytes(self._port.config(net.NET_CONFIG.offset("status"), 2), "little")
+        return bool(status & net.STATUS_LINK_UP)
+
+    def _slot_bytes(self) -> int:
+        """Room for header and frame: an odd number of cache lines, so that slots spread over all sets of a cache."""
+        lines = -(-(net.NET_HDR.size + _ETHERNET_BYTES + self.mtu) // CACHE_LINE_BYTES)
+        return (lines | 1) * CACHE_LINE_BYTES
+
+    def _queue(self, index: int, wanted_size: int, device_writes: bool) -> SplitDriver:
+        size = min(wanted_size, self._port.queue_size_max(index))
+        parts = min(self._parts, size)
+        indirect = self._has(spec.F_INDIRECT_DESC) and parts > 1
+        slots = size if indirect else size // parts
+        rings = self._ram.take(spec.split_bytes(size), f"queue {index} of {size} entries")
+        buffers = self._ram.take(slots * self._slot_bytes(), f"{slots} buffers of queue {index}")
+        tables = self._ram.take(slots * parts * spec.VIRTQ_DESC.size, "indirect tables") if indirect else None
+        desc, avail, used = spec.split_parts(rings.gpa, size)
+        self._port.set_queue(index, size, desc, avail, used)
+        return self._ring(rings, buffers, tables, size, parts, device_writes)
+
+    def _ring(self, rings: Piece, buffers: Piece, tables: Piece | None, size: int, parts: int, device_writes: bool) -> SplitDriver:
+        return SplitDriver(
+            rings.pinned, rings.gpa, size, *spec.split_parts(rings.gpa, size), buffers.pinned, buffers.gpa, self._slot_bytes(),
+            device_writes, parts,
+            tables.pinned if tables else None, tables.gpa if tables else 0,
+            event_idx=self._has(spec.F_EVENT_IDX), merge=device_writes and self._has(net.F_MRG_RXBUF),
+        )  # fmt: skip

@@ -1,0 +1,82 @@
+"""A guest: one virtual machine. Composition root: opens sockets, maps segments, brings the NICs up and runs the loop."""
+
+from testbed.address import Gpa, Hpa
+from testbed.errors import VirtbedError
+from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.flows import Flows
+from testbed.guest.ram import RamAllocator
+from testbed.guest.vcpu import Vcpu
+from testbed.guest.workloads.receiver import Receiver
+from testbed.memory.guest import GuestMemory
+from testbed.memory.host import HostMemory
+from testbed.messages.control import Failed
+from testbed.messages.entries import GuestEntry, ProcessPlan
+from testbed.messages.process import ProcessParts
+from testbed.native import Bell, MaskSet, Pinned
+from testbed.spec import vcpu_page
+
+
+class Guest:
+    """The machine that a guest's software sees: a vCPU, RAM and NICs."""
+
+    def __init__(self, parts: ProcessParts, entry: GuestEntry) -> None:
+        self._parts, self._entry, self._loop = parts, entry, parts.loop
+        segments = parts.segments
+        page = segments[f"{entry.name}.vcpu"].pinned
+        memory = GuestMemory(HostMemory([segments[f"{entry.name}.ram"], segments[f"{entry.name}.stage2"]]), Hpa(entry.stage2_hpa))
+        self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
+        self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
+        self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters)
+        self._ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
+        self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
+        self._watch_interrupts(page)
+        self.flows = Flows(self._loop, self._receivers, parts.control.send)
+        self._loop.on_control = self.flows.handle
+        self._loop.deadline = self.flows.deadline_ns
+        self._loop.on_tick = self._tick
+
+    def _bring_up(self, index: int) -> Receiver:
+        nic = self._entry.nics[index]
+        port = VirtioMmioPort(self._vcpu, nic.mmio_gpa)
+        driver = VirtioNetDriver(port, self._ram, self._parts.counters, f"nic{index}", nic.queue_size, nic.segments)
+        receiver = Receiver(driver, self._parts.counters, f"nic{index}.foreign_frames")
+        self._loop.watch.add(driver.rx_watch, receiver.step)
+        self._loop.watch.add(driver.tx_watch, lambda: False)
+        driver.tx_watch.active = False  # looked at only while a sender waits for room
+        return receiver
+
+    def _watch_interrupts(self, page: Pinned) -> None:
+        """Rings are polled first and causes read last, so an interrupt's register accesses are off the frame's way."""
+        self._pending = MaskSet(page, vcpu_page.VCPU_PAGE.offset("pending"), vcpu_page.PENDING_WORDS)
+        self._loop.watch.add(self._pending, lambda: False)
+        self._loop.before_sleep = self._handle_interrupts
+
+    def _handle_interrupts(self) -> bool:
+        if not self._pending.ready:
+            return False
+        self._parts.counters.add("interrupts.virtio")
+        return any([receiver.driver.handle_interrupt() for receiver in self._receivers])
+
+    def _tick(self) -> None:
+        self._handle_interrupts()
+        self.flows.tick()
+        counters = self._parts.counters
+        counters.set("bell.asked", self._kick.bell.rung)
+        counters.set("bell.sent", self._kick.bell.sent)
+
+
+def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+    """Run the guest until it is told to stop."""
+    entry = plan.entry
+    assert isinstance(entry, GuestEntry)
+    parts = ProcessParts(plan, descriptors, run_dir)
+    try:
+        Guest(parts, entry)
+        parts.ready()
+        parts.loop.run()
+    except VirtbedError as error:
+        parts.control.send(Failed(reason=str(error)))
+        raise
+    finally:
+        parts.close()

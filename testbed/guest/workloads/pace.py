@@ -1,0 +1,68 @@
+"""When the next frame of a flow is due: full speed, a rate, or the times of a capture. Times are CLOCK_MONOTONIC nanoseconds."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.native import FRAMES_MAX
+
+_NS_PER_SECOND = 1_000_000_000
+
+
+class Pace(Protocol):
+    """Says how many frames may have been sent by now."""
+
+    def due(self, elapsed_ns: int, sent: int) -> int:
+        """Return how many more frames are due."""
+        ...
+
+    def next_ns(self, sent: int) -> int:
+        """Return after what time from the start the next frame is due."""
+        ...
+
+
+class FullSpeed:
+    """Always another burst."""
+
+    def due(self, elapsed_ns: int, sent: int) -> int:
+        """A whole burst."""
+        return FRAMES_MAX
+
+    def next_ns(self, sent: int) -> int:
+        """At once."""
+        return 0
+
+
+class Rate:
+    """So many frames a second, evenly."""
+
+    def __init__(self, frames_per_second: float) -> None:
+        self._interval_ns = _NS_PER_SECOND / frames_per_second
+
+    def due(self, elapsed_ns: int, sent: int) -> int:
+        """Frames whose time has come, a burst at most."""
+        return max(0, min(FRAMES_MAX, int(elapsed_ns / self._interval_ns) + 1 - sent))
+
+    def next_ns(self, sent: int) -> int:
+        """The start of the next interval."""
+        return int(sent * self._interval_ns)
+
+
+class CapturedTimes:
+    """The distances of a capture; each loop begins one mean distance after the last frame of the one before."""
+
+    def __init__(self, times_ns: npt.NDArray[np.int64]) -> None:
+        self._times_ns = times_ns
+        self._loop_ns = int(times_ns[-1]) + int(times_ns[-1]) // max(1, len(times_ns) - 1)
+
+    def due(self, elapsed_ns: int, sent: int) -> int:
+        """Frames whose time has come, a burst at most."""
+        loop, frame = divmod(sent, len(self._times_ns))
+        ready = int(np.searchsorted(self._times_ns, elapsed_ns - loop * self._loop_ns, side="right"))
+        return max(0, min(FRAMES_MAX, ready - frame))
+
+    def next_ns(self, sent: int) -> int:
+        """The captured time of the next frame."""
+        loop, frame = divmod(sent, len(self._times_ns))
+        return loop * self._loop_ns + int(self._times_ns[frame])

@@ -1,0 +1,88 @@
+"""Takes what arrives at one NIC: checks every frame, answers requests, gives buffers back."""
+
+import time
+from collections.abc import Callable
+
+from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.workloads.captured import load_captured
+from testbed.messages.control import Received
+from testbed.messages.entries import FlowEntry
+from testbed.native import Burst, FlowSink, Inspector, echo
+from testbed.net.mac import parse_mac
+from testbed.observe.counters import Counters
+from testbed.spec.flow import MAGIC_DATA, MAGIC_REQUEST
+
+_NS_PER_SECOND = 1e9
+
+
+class Receiver:
+    """The receiving side of one NIC and of every flow that is expected there."""
+
+    def __init__(self, driver: NetDriver, counters: Counters, foreign: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.driver, self._counters, self._foreign, self._clock = driver, counters, foreign, clock
+        self.inspector = Inspector()
+        self.sinks: dict[int, FlowSink] = {}
+        self._burst, self._answers = Burst(), Burst()
+        self.arrived_ns = 0
+        """When the newest frame of any flow arrived."""
+
+    def expect(self, flow: FlowEntry) -> None:
+        """Check this flow from now on."""
+        self.add(flow.id, _sink(flow))
+
+    def add(self, flow_id: int, sink: FlowSink) -> None:
+        """Account frames of a flow in `sink`."""
+        self.forget(flow_id)
+        self.sinks[flow_id] = sink
+        self.inspector.add(sink)
+
+    def forget(self, flow_id: int) -> None:
+        """Expect a flow no more."""
+        sink = self.sinks.pop(flow_id, None)
+        if sink is not None:
+            self.inspector.remove(sink)
+
+    def step(self) -> bool:
+        """Take one burst; True: there was one."""
+        if not self.driver.rx_collect(self._burst):
+            return False
+        now_ns = self._clock()
+        data, requests, replies, foreign = self.inspector.inspect(self._burst, now_ns)
+        if requests:
+            self._answer(requests)
+        if foreign:
+            self._counters.add(self._foreign, foreign)
+        if data or requests or replies:
+            self.arrived_ns = now_ns
+        self.driver.rx_refill(self._burst)
+        return True
+
+    def result(self, flow_id: int) -> Received:
+        """Return what arrived of a flow."""
+        sink = self.sinks[flow_id]
+        return Received(
+            flow_id=flow_id,
+            received=sink.received,
+            reordered=sink.reordered,
+            corrupted=sink.corrupted,
+            duplicated=sink.duplicated,
+            bytes=sink.byte_count,
+            seconds=sink.span_ns / _NS_PER_SECOND,
+        )
+
+    def _answer(self, requests: int) -> None:
+        """Send replies; a request for which there is no buffer stays unanswered, which its sender counts."""
+        if self.driver.tx_reserve(self._answers, requests):
+            written = echo(self._burst, self._answers)
+            if written < len(self._answers):
+                self.driver.tx_release(self._answers, written)
+            self.driver.tx_send(self._answers)
+
+
+def _sink(flow: FlowEntry) -> FlowSink:
+    if flow.kind == "replay":
+        frames = load_captured(flow)
+        return FlowSink(
+            flow.id, 0, digests=frames.digests.tobytes(), total=frames.count * flow.loops, source_mac=parse_mac(flow.source_mac)
+        )
+    return FlowSink(flow.id, MAGIC_REQUEST if flow.kind == "rr" else MAGIC_DATA, flow.verify)

@@ -1,0 +1,79 @@
+"""Sends one flow: generated frames or a capture, by bursts, at a pace, until a count or a time is reached."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.workloads.captured import load_captured
+from testbed.guest.workloads.frames import headers
+from testbed.guest.workloads.pace import CapturedTimes, FullSpeed, Pace, Rate
+from testbed.messages.control import Sent
+from testbed.messages.entries import FlowEntry
+from testbed.native import FRAMES_MAX, Burst, FlowSource, ReplaySource
+from testbed.spec.flow import MAGIC_DATA
+
+_NS_PER_SECOND = 1e9
+
+
+class Filler(Protocol):
+    """Writes the next frames of a flow."""
+
+    def fill(self, reserved: Burst) -> None:
+        """Fill every reserved frame."""
+        ...
+
+
+class Sender:
+    """One flow on its way out; `step` sends at most a burst."""
+
+    def __init__(self, flow: FlowEntry, driver: NetDriver, done: Callable[[Sent], None], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
+        self._burst = Burst()
+        self._filler, self._pace, self._count = _prepare(flow)
+        self.sent = 0
+        self._started_ns = 0
+        self.finished = False
+
+    def start(self) -> None:
+        """The flow's time begins."""
+        self._started_ns = self._clock()
+
+    def step(self) -> bool:
+        """Send what is due and what there is room for; True: something was sent."""
+        elapsed_ns = self._clock() - self._started_ns
+        if self.flow.duration_ns and elapsed_ns >= self.flow.duration_ns:
+            self._finish(elapsed_ns)
+            return True
+        want = min(FRAMES_MAX, self._pace.due(elapsed_ns, self.sent), self._count - self.sent)
+        sent = self._driver.tx_reserve(self._burst, want) if want > 0 else 0
+        if sent:
+            self._filler.fill(self._burst)
+            self._driver.tx_send(self._burst)
+            self.sent += sent
+        if self.sent == self._count:
+            self._finish(self._clock() - self._started_ns)
+        return sent > 0
+
+    def wake_ns(self) -> int | None:
+        """Return when the next frame is due, None where only room is missing."""
+        due_ns = self._started_ns + self._pace.next_ns(self.sent)
+        end_ns = self._started_ns + self.flow.duration_ns if self.flow.duration_ns else None
+        if due_ns <= self._clock():
+            return end_ns
+        return due_ns if end_ns is None else min(due_ns, end_ns)
+
+    def _finish(self, elapsed_ns: int) -> None:
+        self.finished = True
+        self._done(Sent(flow_id=self.flow.id, sent=self.sent, seconds=elapsed_ns / _NS_PER_SECOND))
+
+
+def _prepare(flow: FlowEntry) -> tuple[Filler, Pace, int]:
+    """Return what writes the frames, their pace, and how many there are."""
+    if flow.kind == "replay":
+        frames = load_captured(flow)
+        pace: Pace = CapturedTimes(frames.times_ns) if flow.captured_times else FullSpeed()
+        return ReplaySource(frames.content, frames.offsets.tobytes()), pace, frames.count * flow.loops
+    source = FlowSource(flow.id, MAGIC_DATA, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes])
+    pace = Rate(flow.frames_per_second) if flow.frames_per_second else FullSpeed()
+    return source, pace, flow.count or 1 << 62

@@ -1,0 +1,42 @@
+"""What a device signals with: an interrupt is a value handed in, so a model never knows where it leads.
+
+Level-triggered lines are asserted and deasserted; message-signalled ones are sent. Null and recording versions serve models that run alone.
+"""
+
+from typing import Protocol
+
+
+class Line(Protocol):
+    """A level-triggered interrupt line."""
+
+    def set_level(self, asserted: bool) -> None:
+        """Assert or deassert the line."""
+        ...
+
+
+class Message(Protocol):
+    """A message-signalled interrupt."""
+
+    def send(self) -> None:
+        """Send it once."""
+        ...
+
+
+class NullLine:
+    """A line that leads nowhere."""
+
+    def set_level(self, asserted: bool) -> None:
+        """Ignore it."""
+
+
+class RecordingLine:
+    """A line that remembers its level and how often it rose."""
+
+    def __init__(self) -> None:
+        self.asserted = False
+        self.rises = 0
+
+    def set_level(self, asserted: bool) -> None:
+        """Take the level."""
+        self.rises += asserted and not self.asserted
+        self.asserted = asserted

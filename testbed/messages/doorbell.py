@@ -1,0 +1,71 @@
+"""Doorbells between processes: a bell in shared memory says what happened, a ZeroMQ message wakes who sleeps.
+
+Reference: design, "Doorbells and interrupts". Each process binds one PULL socket, its inbox; whoever rings it connects a PUSH socket. A
+message has no content: the state is in shared memory. Rings asked for and messages sent are counted in the bell itself.
+"""
+
+from typing import Final
+
+import zmq
+
+from testbed.native import Bell
+
+_QUEUED_MAX: Final = 64
+"""Messages that may wait for one consumer; more would say nothing new, so they are not sent."""
+
+
+def inbox_endpoint(run_dir: str, process: str) -> str:
+    """Return where a process listens for doorbells."""
+    return f"ipc://{run_dir}/{process}.bell"
+
+
+def control_endpoint(run_dir: str) -> str:
+    """Return where the launcher listens for control messages."""
+    return f"ipc://{run_dir}/control"
+
+
+class Doorbell:
+    """The producer's side: rings a bell and sends a message only where the consumer sleeps."""
+
+    def __init__(self, bell: Bell, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self.bell = bell
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.SNDHWM, _QUEUED_MAX)
+        self._socket.connect(endpoint)
+
+    def ring(self) -> None:
+        """Tell the other side that something happened."""
+        if self.bell.ring():
+            try:
+                self._socket.send(b"", zmq.NOBLOCK)
+            except zmq.Again:  # its queue is full of messages that say the same
+                return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class Inbox:
+    """The consumer's side: the socket on which a process sleeps."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self.socket = context.socket(zmq.PULL)
+        self.socket.set(zmq.LINGER, 0)
+        self.socket.bind(endpoint)
+
+    def drain(self) -> int:
+        """Take every message that is there; return how many, at most what one peer may queue."""
+        taken = 0
+        try:
+            while taken < _QUEUED_MAX:
+                self.socket.recv(zmq.NOBLOCK)
+                taken += 1
+        except zmq.Again:
+            pass
+        return taken
+
+    def close(self) -> None:
+        """Close the socket; its file goes with it."""
+        self.socket.close()

@@ -1,0 +1,51 @@
+"""What every process of a topology has: its segments, counters, sockets and loop."""
+
+import time
+
+import zmq
+
+from testbed.memory.segment import Segment
+from testbed.messages.channel import ControlChannel
+from testbed.messages.control import Ready
+from testbed.messages.doorbell import Doorbell, Inbox, inbox_endpoint
+from testbed.messages.entries import ProcessPlan
+from testbed.messages.loop import Loop
+from testbed.native import Bell
+from testbed.observe.counters import Counters
+
+_SOCKETS_MAX = 65_000
+
+
+class ProcessParts:
+    """Opens what the plan grants to one process; `close` gives it all back."""
+
+    def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+        self.plan, self.run_dir = plan, run_dir
+        self.segments = {
+            s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable) for s in plan.segments
+        }
+        self.counters = Counters(plan.counter_names, self.segments[f"{plan.name}.counters"].view)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, _SOCKETS_MAX)
+        self.inbox = Inbox(self.context, inbox_endpoint(run_dir, plan.name))
+        self.control = ControlChannel(self.context, run_dir, plan.name)
+        self.loop = Loop(self.inbox, self.control, plan.entry.poll_ns, self.counters)
+        self._doorbells: list[Doorbell] = []
+
+    def doorbell(self, bell: Bell, process: str) -> Doorbell:
+        """Return a doorbell that rings `process`."""
+        doorbell = Doorbell(bell, self.context, inbox_endpoint(self.run_dir, process))
+        self._doorbells.append(doorbell)
+        return doorbell
+
+    def ready(self) -> None:
+        """Tell the launcher that this process is up."""
+        self.control.send(Ready(at_ns=time.monotonic_ns()))
+
+    def close(self) -> None:
+        """Close every socket, once what was sent has left."""
+        for doorbell in self._doorbells:
+            doorbell.close()
+        self.inbox.close()
+        self.control.close()
+        self.context.term()

@@ -1,0 +1,61 @@
+"""Where a NIC's back end meets what moves frames: sources of bursts and ports that take them.
+
+A `Source` hands out frames that lie in its guest's memory and stay there until the burst is completed; a `Port` copies frames of
+a burst into its guest. A NIC with one queue is its own only source; one with several has a source a queue, so that each keeps its order.
+Neither knows a bridge, a socket or a loop.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from testbed.native import Burst, Watched
+
+
+class Source(Protocol):
+    """One queue of frames that leave a guest."""
+
+    @property
+    def watched(self) -> Watched | None:
+        """What says natively that there are frames; None while the device is not set up."""
+        ...
+
+    def fetch(self, burst: Burst, limit: int) -> int:
+        """Fill `burst` with at most `limit` frames; return how many. What a guest does wrong is contained here."""
+        ...
+
+    def complete(self, burst: Burst) -> None:
+        """Give the buffers of a fetched burst back to the guest; its frames are not read after this."""
+        ...
+
+
+class Port(Protocol):
+    """One NIC as the bridge sees it."""
+
+    name: str
+    mac: bytes
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The queues from which frames come."""
+        ...
+
+    @property
+    def room(self) -> Sequence[Watched]:
+        """What says natively that a full receiver has buffers again."""
+        ...
+
+    @property
+    def receiving(self) -> bool:
+        """The driver is up and the link, too: frames may be sent here."""
+        ...
+
+    def deliver(self, burst: Burst, first: int, number: int) -> int:
+        """Copy the frames from index `first` on that go to port `number` or to everyone into the guest.
+
+        Returns the index of the first frame that must wait for buffers, or the burst's length.
+        """
+        ...
+
+    def count_dropped(self, reason: str, frames: int) -> None:
+        """Count frames that should have come here and were dropped by the bridge."""
+        ...

@@ -1,0 +1,71 @@
+"""The vmm: hypervisor back end of one host. Composition root: opens sockets, maps segments, builds the objects and runs the loop."""
+
+from testbed.messages.control import GuestReport
+from testbed.messages.entries import GuestEntry, ProcessPlan, VmmEntry
+from testbed.messages.process import ProcessParts
+from testbed.native import Bell, Pinned
+from testbed.net.bridge import Bridge
+from testbed.spec import vcpu_page
+from testbed.virtio.net import VirtioNet
+from testbed.vmm.datapath import Datapath
+from testbed.vmm.vm import Vm
+
+
+class Vmm:
+    """The VMs of one host and the bridge between them."""
+
+    def __init__(self, parts: ProcessParts, entry: VmmEntry) -> None:
+        self._parts, self._loop = parts, parts.loop
+        self.bridge = Bridge(entry.bridge.stall_ns, entry.bridge.table_size)
+        self.datapath = Datapath(self._loop.watch, self.bridge)
+        self._reported: set[tuple[str, str, str]] = set()
+        self.vms = [self._add_vm(guest) for guest in entry.guests]
+        self._loop.deadline = self.bridge.deadline_ns
+        self._loop.on_tick = self._tick
+
+    def _add_vm(self, guest: GuestEntry) -> Vm:
+        segments = self._parts.segments
+        vcpu = segments[f"{guest.name}.vcpu"]
+        bell = self._parts.doorbell(Bell(vcpu.pinned, vcpu_page.BELL_TO_VCPU), guest.name)
+        ram, tables = segments[f"{guest.name}.ram"], segments[f"{guest.name}.stage2"]
+        vm = Vm(guest, ram, tables, vcpu, self._parts.counters, bell)
+
+        def report(device: str, reason: str, detail: str) -> None:
+            self._report(guest.name, device, reason, detail)
+
+        exits = vm.add_exits(report)
+        self._loop.watch.add(exits.requests, exits.handle)
+        self._loop.watch.add_bell(vm.from_guest)
+        for nic in guest.nics:
+            device = vm.add_virtio_net(nic, self.datapath.changed, report)
+            self._attach(device, vm.counter_page())
+        return vm
+
+    def _attach(self, device: VirtioNet, counters: Pinned) -> None:
+        self.datapath.attach(device, counters, self._parts.counters.offset(f"{device.name}.frames_in"))
+
+    def _tick(self) -> None:
+        self.datapath.tick()
+        counters = self._parts.counters
+        counters.set("bell.asked", sum(vm.bell.bell.rung for vm in self.vms))
+        counters.set("bell.sent", sum(vm.bell.bell.sent for vm in self.vms))
+        counters.set("bytes_copied", sum(nic.bytes_copied for vm in self.vms for nic in vm.nics))
+
+    def _report(self, guest: str, device: str, reason: str, detail: str) -> None:
+        """Tell the launcher once for each kind; the counters have them all."""
+        if (guest, device, reason) not in self._reported:
+            self._reported.add((guest, device, reason))
+            self._parts.control.send(GuestReport(guest=guest, device=device, reason=reason, detail=detail))
+
+
+def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+    """Run the vmm until it is told to stop."""
+    entry = plan.entry
+    assert isinstance(entry, VmmEntry)
+    parts = ProcessParts(plan, descriptors, run_dir)
+    try:
+        Vmm(parts, entry)
+        parts.ready()
+        parts.loop.run()
+    finally:
+        parts.close()
