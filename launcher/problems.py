@@ -43,5 +43,5 @@ def format_path(path: Path) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` where a known word is near, else an empty text."""
     folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(word[:64].casefold(), folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:64].casefold(), folded, n=1, cutoff=0.7)
     return f" (did you mean {folded[near[0]]}?)" if near else ""

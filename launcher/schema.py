@@ -78,12 +78,14 @@ class HostSection(Section):
     cpus: Cpus | None = None
     """CPUs that the vmm may run on. Default: any."""
     bridge: BridgeSection = _default({})
+    """Its software bridge."""
 
 
 class VirtioNetSection(Section):
     """A virtio-net device."""
 
     kind: Literal["virtio-net"]
+    """Which kind of NIC this is."""
     ring: Annotated[Literal["split", "packed"], choice(*RINGS_AVAILABLE)] = "split"
     """Format of its virtqueues."""
     queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 256
@@ -116,6 +118,7 @@ class GuestSection(Section):
     memory: Annotated[int, ram_size(4 * MIB, 64 * GIB)] = _default("64MiB")
     """RAM, a multiple of 2MiB."""
     vcpus: Annotated[int, whole(1, 8)] = 1
+    """Virtual CPUs."""
     interrupts: Annotated[Interrupts, choice("list-registers", "direct")] = "list-registers"
     """How interrupts reach it."""
     poll: Poll | None = None
@@ -139,6 +142,7 @@ class ReplaySection(FlowSection):
     """Send the frames of a capture."""
 
     kind: Literal["replay"]
+    """Which kind of workload this is."""
     pcap: Text
     """A pcap or pcapng file; its path is relative to the topology file."""
     loops: Annotated[int, whole(1, 1_000_000_000)] = 1
@@ -162,6 +166,7 @@ class PktgenSection(TimedSection):
     """Generate frames, each with flow, sequence number and checksum."""
 
     kind: Literal["pktgen"]
+    """Which kind of workload this is."""
     rate: FlowRate | None = None
     """Frames a second (100k, 1.5M) or bits a second (1Gbit). Default: full speed."""
     verify: Boolean = True
@@ -172,6 +177,7 @@ class RrSection(TimedSection):
     """Request and response, one at a time: latency."""
 
     kind: Literal["rr"]
+    """Which kind of workload this is."""
 
 
 Workload = Annotated[

@@ -181,7 +181,7 @@ def _missing(_detail: ErrorDetails, place: _Place) -> tuple[Path, str]:
 
 
 def _unknown(_detail: ErrorDetails, place: _Place) -> tuple[Path, str]:
-    known = list(place.around.get("properties", ()))
+    known = sorted(place.around.get("properties", ()), key=lambda key: key != "kind")
     hint = did_you_mean(str(place.path[-1]), known) or f"; the keys here are {', '.join(known)}"
     return place.path, f"unknown key{hint}"
 

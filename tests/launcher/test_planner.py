@@ -1,0 +1,163 @@
+"""The plan: golden files, and what must hold for any topology."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.planner import plan_topology, table_bytes
+from launcher.topology import load_topology, parse_topology
+from testbed.address import BLOCK_SIZE_BYTES, GUEST_RAM_GPA, HPA_BASE, HPA_HOST_STRIDE_BYTES
+from testbed.errors import ConfigError
+from testbed.messages.entries import GuestEntry, Plan, VmmEntry
+from testbed.observe.catalogue import (
+    GUEST_COUNTERS,
+    NIC_COUNTERS,
+    PORT_COUNTERS,
+    PORT_DROP_REASONS,
+    PORT_FAULT_REASONS,
+    PORT_FRAME_COUNTERS,
+    VMM_COUNTERS,
+)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def printed(plan: Plan) -> str:
+    """The plan as text that does not depend on where the checkout is."""
+    text = msgspec.json.format(msgspec.json.encode(plan), indent=1).decode()
+    return text.replace(str(CONFIGS), "CONFIGS") + "\n"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "two-hosts"])
+def test_golden_plans(name: str) -> None:
+    """Set VIRTBED_WRITE_GOLDEN=1 to write them anew, then read the difference."""
+    text = printed(plan_topology(load_topology(CONFIGS / f"{name}.yaml")))
+    golden = GOLDEN / f"{name}.json"
+    if os.environ.get("VIRTBED_WRITE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_same_file_gives_the_same_plan_and_it_survives_printing(path: Path) -> None:
+    plan = plan_topology(load_topology(path))
+    assert plan == plan_topology(load_topology(path))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+def plan_of(text: str) -> Plan:
+    return plan_topology(parse_topology(f"name: t\n{text}"))
+
+
+def test_start_order_is_every_vmm_then_every_guest() -> None:
+    plan = plan_of("guests: {a: {host: y}, b: {host: x}, c: {host: y}}")
+    assert [process.name for process in plan.processes] == ["vmm-y", "vmm-x", "a", "b", "c"]
+    assert [process.role for process in plan.processes] == ["vmm", "vmm", "guest", "guest", "guest"]
+
+
+def test_each_process_maps_its_own_and_nothing_else() -> None:
+    plan = plan_of("guests: {a: {host: y}, b: {host: x}, c: {host: y, vcpus: 3}}")
+    seen = {p.name: {s.name: s.writable for s in p.segments} for p in plan.processes}
+    assert seen["a"] == {"a.ram": True, "a.stage2": False, "a.vcpu": True, "a.counters": True}
+    assert seen["vmm-x"] == {"b.ram": True, "b.stage2": True, "b.vcpu": True, "vmm-x.counters": True}
+    assert set(seen["vmm-y"]) == {
+        f"{guest}.{what}" for guest in "ac" for what in ("ram", "stage2", "vcpu")
+    } | {"vmm-y.counters"}
+    sizes = {segment.name: segment.size_bytes for segment in plan.segments}
+    assert sizes["c.vcpu"] == 3 * 4096
+    assert set(sizes) == {name for segments in seen.values() for name in segments}
+    assert len(sizes) == len(plan.segments)
+
+
+def test_a_vmm_is_told_what_its_guests_are_told() -> None:
+    plan = plan_of("guests: {a: {host: y}, b: {host: x}, c: {host: y}}")
+    vmm = plan.processes[0].entry
+    assert isinstance(vmm, VmmEntry)
+    assert vmm.guests == (plan.processes[2].entry, plan.processes[4].entry)
+
+
+def test_windows_and_interrupts_of_several_nics() -> None:
+    nics = ", ".join(["{kind: virtio-net}"] * 3)
+    guest = plan_of(f"guests: {{a: {{nics: [{nics}]}}}}").processes[1].entry
+    assert isinstance(guest, GuestEntry)
+    assert [nic.name for nic in guest.nics] == ["a.nic0", "a.nic1", "a.nic2"]
+    assert [nic.mmio_gpa for nic in guest.nics] == [0x0A00_0000, 0x0A00_0200, 0x0A00_0400]
+    assert [nic.intid for nic in guest.nics] == [48, 49, 50]
+    assert all(nic.mmio_gpa < GUEST_RAM_GPA == guest.ram_gpa for nic in guest.nics)
+
+
+def test_flows_are_numbered_through_all_phases_and_carry_addresses() -> None:
+    plan = plan_of(
+        "guests: {a: {}, b: {}}\nworkloads: [[{kind: rr, from: a, to: b}, {kind: rr, from: b, to: a}], "
+        "{kind: pktgen, from: a, to: b, frame: [60, 190], rate: 1Mbit}]"
+    )
+    flows = [flow for phase in plan.phases for flow in phase]
+    assert [flow.id for flow in flows] == [1, 2, 3]
+    macs = {p.name: p.entry.nics[0].mac for p in plan.processes if isinstance(p.entry, GuestEntry)}
+    assert (flows[1].source_mac, flows[1].destination_mac) == (macs["b"], macs["a"])
+    assert flows[2].frames_per_second == 1e6 / (8 * 125)
+    assert flows[0].frames_per_second == 0
+
+
+def test_counters_are_the_process_s_own_then_a_block_a_nic() -> None:
+    plan = plan_of("guests: {a: {}, b: {nics: [{kind: virtio-net}, {kind: virtio-net}]}}")
+    vmm, a, b = plan.processes
+    assert a.counter_names == (*GUEST_COUNTERS, *(f"nic0.{name}" for name in NIC_COUNTERS))
+    assert len(b.counter_names) == len(GUEST_COUNTERS) + 2 * len(NIC_COUNTERS)
+    base = vmm.counter_names.index("b.nic1.frames_in")
+    assert base == len(VMM_COUNTERS) + 2 * len(PORT_COUNTERS)
+    assert vmm.counter_names[base:] == tuple(f"b.nic1.{name}" for name in PORT_COUNTERS)
+    for process in plan.processes:
+        assert len(set(process.counter_names)) == len(process.counter_names)
+        assert process.segments[-1].size_bytes >= 8 * len(process.counter_names)
+
+
+def test_port_counters_are_frames_then_drops_then_faults() -> None:
+    drops = tuple(f"dropped.{reason}" for reason in PORT_DROP_REASONS)
+    faults = tuple(f"fault.{reason}" for reason in PORT_FAULT_REASONS)
+    assert PORT_FRAME_COUNTERS + drops + faults == PORT_COUNTERS
+    assert {"stalled", "too_long", "link_down"} <= set(PORT_DROP_REASONS)
+    assert {"avail_jump", "loop", "address", "nested_indirect"} <= set(PORT_FAULT_REASONS)
+
+
+@pytest.mark.parametrize(
+    ("ram", "pages"), [(4 << 20, 19), (1 << 30, 19), ((1 << 30) + (2 << 20), 20), (64 << 30, 82)]
+)
+def test_stage_2_tables_hold_the_ram_in_blocks(ram: int, pages: int) -> None:
+    """One root, one level-1 table, a level-2 table for each GiB, 16 spare pages."""
+    assert table_bytes(ram) == pages * 4096
+
+
+GUESTS = st.lists(
+    st.tuples(st.integers(2, 40), st.sampled_from("xyz"), st.integers(1, 8)), min_size=1, max_size=6
+)
+
+
+@given(GUESTS)
+def test_host_memory_is_aligned_disjoint_and_in_its_host_s_space(guests: list[tuple[int, str, int]]) -> None:
+    lines = (
+        f"  g{i}: {{memory: {blocks * 2}MiB, host: {host}, vcpus: {vcpus}}}\n"
+        for i, (blocks, host, vcpus) in enumerate(guests)
+    )
+    plan = plan_of("guests:\n" + "".join(lines))
+    memory = sorted((s.hpa, s.hpa + s.size_bytes) for s in plan.segments if s.hpa)
+    assert len(memory) == 2 * len(guests)
+    assert all(start % BLOCK_SIZE_BYTES == 0 for start, _ in memory)
+    assert all(end <= start for (_, end), (start, _) in pairwise(memory))
+    for index, process in enumerate(p for p in plan.processes if p.role == "vmm"):
+        base = HPA_BASE + index * HPA_HOST_STRIDE_BYTES
+        own = [s for s in process.segments if s.hpa]
+        assert all(base <= s.hpa and s.hpa + s.size_bytes <= base + HPA_HOST_STRIDE_BYTES for s in own)
+
+
+def test_a_host_s_address_space_is_finite() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^host h0: its guests must fit 1024GiB of physical addresses, not take"
+    ):
+        plan_of("guests: {g: {count: 17, memory: 64GiB}}")
