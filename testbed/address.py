@@ -43,7 +43,9 @@ def align_up(value: int, alignment: int) -> int:
     return (value + alignment - 1) & -alignment
 
 
-def split_pages(address: int, length_bytes: int, page_bytes: int = PAGE_SIZE_BYTES) -> Iterator[tuple[int, int]]:
+def split_pages(
+    address: int, length_bytes: int, page_bytes: int = PAGE_SIZE_BYTES
+) -> Iterator[tuple[int, int]]:
     """Yield (address, length) pieces of a range, none of which crosses a page border."""
     end = address + length_bytes
     while address < end:

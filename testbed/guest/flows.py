@@ -55,7 +55,9 @@ class Flows:
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
         due = [work.wake_ns() for work, _ in self._sending.values()]
-        due += [max(since, self._where[f].arrived_ns) + QUIET_NS for f, (_, since) in self._collecting.items()]
+        due += [
+            max(since, self._where[f].arrived_ns) + QUIET_NS for f, (_, since) in self._collecting.items()
+        ]
         return min((at for at in due if at is not None), default=None)
 
     def _expect(self, flow: FlowEntry) -> None:

@@ -24,7 +24,10 @@ class Guest:
         self._parts, self._entry, self._loop = parts, entry, parts.loop
         segments = parts.segments
         page = segments[f"{entry.name}.vcpu"].pinned
-        memory = GuestMemory(HostMemory([segments[f"{entry.name}.ram"], segments[f"{entry.name}.stage2"]]), Hpa(entry.stage2_hpa))
+        memory = GuestMemory(
+            HostMemory([segments[f"{entry.name}.ram"], segments[f"{entry.name}.stage2"]]),
+            Hpa(entry.stage2_hpa),
+        )
         self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
         self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
         self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters)
@@ -39,7 +42,9 @@ class Guest:
     def _bring_up(self, index: int) -> Receiver:
         nic = self._entry.nics[index]
         port = VirtioMmioPort(self._vcpu, nic.mmio_gpa)
-        driver = VirtioNetDriver(port, self._ram, self._parts.counters, f"nic{index}", nic.queue_size, nic.segments)
+        driver = VirtioNetDriver(
+            port, self._ram, self._parts.counters, f"nic{index}", nic.queue_size, nic.segments
+        )
         receiver = Receiver(driver, self._parts.counters, f"nic{index}.foreign_frames")
         self._loop.watch.add(driver.rx_watch, receiver.step)
         self._loop.watch.add(driver.tx_watch, lambda: False)

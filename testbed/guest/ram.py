@@ -28,7 +28,9 @@ class RamAllocator:
         size_bytes = align_up(size_bytes, PAGE_SIZE_BYTES)
         if self._next + size_bytes > self._end:
             left = self._end - self._next
-            raise MachineError(f"{purpose} needs {size_bytes} bytes of the guest's RAM and {left} are left; give it more memory")
+            raise MachineError(
+                f"{purpose} needs {size_bytes} bytes of the guest's RAM and {left} are left; give it more memory"
+            )
         gpa = Gpa(self._next)
         self._next += size_bytes
         return Piece(gpa, size_bytes, Pinned(self._memory.view(gpa, size_bytes)))

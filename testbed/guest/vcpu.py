@@ -31,7 +31,9 @@ class Wait(Protocol):
 class Vcpu:
     """Loads and stores of one virtual CPU."""
 
-    def __init__(self, page: Pinned, memory: GuestMemory, bell: Doorbell, wait: Wait, counters: Counters) -> None:
+    def __init__(
+        self, page: Pinned, memory: GuestMemory, bell: Doorbell, wait: Wait, counters: Counters
+    ) -> None:
         self.memory = memory
         self._words, self._bell, self._wait, self._counters = SharedWords(page), bell, wait, counters
         self._number = self._words.load32(_REPLY)

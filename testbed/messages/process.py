@@ -22,7 +22,8 @@ class ProcessParts:
     def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
         self.plan, self.run_dir = plan, run_dir
         self.segments = {
-            s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable) for s in plan.segments
+            s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable)
+            for s in plan.segments
         }
         self.counters = Counters(plan.counter_names, self.segments[f"{plan.name}.counters"].view)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

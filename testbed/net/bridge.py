@@ -129,7 +129,12 @@ class Bridge:
     def _address(self, lane: Lane) -> None:
         here = lane.attachment
         ports, flood = self.table.classify(
-            lane.burst, here.number, self._now_seconds & 0xFFFF_FFFF, here.counters, here.offset, FRAME_BYTES_MAX
+            lane.burst,
+            here.number,
+            self._now_seconds & 0xFFFF_FFFF,
+            here.counters,
+            here.offset,
+            FRAME_BYTES_MAX,
         )
         if flood:
             ports = [n for n, a in self.attachments.items() if n != here.number and a.port.receiving]

@@ -11,7 +11,9 @@ _TEXT: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 def parse_mac(text: str) -> bytes:
     """Return the six bytes of `02:00:00:00:00:01`; ConfigError for anything else."""
     if not _TEXT.fullmatch(text):
-        raise ConfigError(f"a MAC address is six hexadecimal bytes with colons, as 02:00:00:00:00:01, not {text!r}")
+        raise ConfigError(
+            f"a MAC address is six hexadecimal bytes with colons, as 02:00:00:00:00:01, not {text!r}"
+        )
     return bytes.fromhex(text.replace(":", ""))
 
 

@@ -26,7 +26,9 @@ class Counters:
         self.buffer = bytearray(segment_bytes(names)) if buffer is None else buffer
         self._view = memoryview(self.buffer).cast("B").cast("Q")
         if len(self._view) < len(names):
-            raise DeviceError(f"a counter segment of {len(self._view)} words cannot hold {len(names)} counters")
+            raise DeviceError(
+                f"a counter segment of {len(self._view)} words cannot hold {len(names)} counters"
+            )
         self.index: Mapping[str, int] = {name: i for i, name in enumerate(names)}
 
     def add(self, name: str, amount: int = 1) -> None:

@@ -82,7 +82,9 @@ class Record:
         _check_rows(name, size, [(f.name, f.offset, f.size * f.count) for f in fields])
         for member in fields:
             if member.size not in _WIDTHS_BYTES:
-                raise LayoutError(f"{name}.{member.name}: size must be one of {_WIDTHS_BYTES}, not {member.size}")
+                raise LayoutError(
+                    f"{name}.{member.name}: size must be one of {_WIDTHS_BYTES}, not {member.size}"
+                )
         self.name, self.size, self.ref, self.fields = name, size, ref, fields
 
     @cached_property
@@ -120,15 +122,21 @@ class Record:
                 rows.append(f"  uint8_t reserved_{end:x}[{f.offset - end}];")
             array = f"[{f.count}]" if f.count > 1 else ""
             rows.append(f"  uint{8 * f.size}_t {f.name}{array};")
-            asserts.append(f"_Static_assert(offsetof({self.name}_t, {f.name}) == {f.offset}, \"{self.name}.{f.name}\");")
+            asserts.append(
+                f'_Static_assert(offsetof({self.name}_t, {f.name}) == {f.offset}, "{self.name}.{f.name}");'
+            )
             end = f.offset + f.size * f.count
         if self.size > end:
             rows.append(f"  uint8_t reserved_{end:x}[{self.size - end}];")
-        asserts.append(f"_Static_assert(sizeof({self.name}_t) == {self.size}, \"{self.name}\");")
+        asserts.append(f'_Static_assert(sizeof({self.name}_t) == {self.size}, "{self.name}");')
         body = "\n".join(rows)
         natural = all(f.offset % f.size == 0 and self.size % f.size == 0 for f in self.fields)
         packed = "" if natural else "__attribute__((packed)) "
-        return f"/* {self.ref} */\ntypedef struct {packed}{{\n{body}\n}} {self.name}_t;\n" + "\n".join(asserts) + "\n"
+        return (
+            f"/* {self.ref} */\ntypedef struct {packed}{{\n{body}\n}} {self.name}_t;\n"
+            + "\n".join(asserts)
+            + "\n"
+        )
 
 
 class Access(Enum):

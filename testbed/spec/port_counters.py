@@ -18,12 +18,17 @@ _NAMES: Final = (
 )  # fmt: skip
 
 PORT_COUNTERS: Final = Record(
-    "port_counters", 8 * len(_NAMES), "design: counters", *(Field(name, 8 * i, 8) for i, name in enumerate(_NAMES))
+    "port_counters",
+    8 * len(_NAMES),
+    "design: counters",
+    *(Field(name, 8 * i, 8) for i, name in enumerate(_NAMES)),
 )
 """`*_in`: from the guest; `*_out`: to the guest. `dropped_*` count where the frame came from, but for stalled, link_down,
 rx_too_small and device_broken, which count where it should have gone."""
 
-COUNTER_NAMES: Final = tuple(name.replace("dropped_", "dropped.").replace("fault_", "fault.") for name in _NAMES)
+COUNTER_NAMES: Final = tuple(
+    name.replace("dropped_", "dropped.").replace("fault_", "fault.") for name in _NAMES
+)
 
 
 def fault_name(code: int) -> str:

@@ -20,7 +20,9 @@ VIRTQ_DESC: Final = Record(
 )  # fmt: skip
 VIRTQ_AVAIL: Final = Record("virtq_avail", 4, "virtio 1.2 §2.7.6", Field("flags", 0, 2), Field("idx", 2, 2))
 VIRTQ_USED: Final = Record("virtq_used", 4, "virtio 1.2 §2.7.8", Field("flags", 0, 2), Field("idx", 2, 2))
-VIRTQ_USED_ELEM: Final = Record("virtq_used_elem", 8, "virtio 1.2 §2.7.8", Field("id", 0, 4), Field("len", 4, 4))
+VIRTQ_USED_ELEM: Final = Record(
+    "virtq_used_elem", 8, "virtio 1.2 §2.7.8", Field("id", 0, 4), Field("len", 4, 4)
+)
 
 DESC_F_NEXT: Final = 1
 DESC_F_WRITE: Final = 2
@@ -75,7 +77,11 @@ PACKED_DESC: Final = Record(
     Field("addr", 0, 8), Field("len", 8, 4), Field("id", 12, 2), Field("flags", 14, 2),
 )  # fmt: skip
 PACKED_EVENT: Final = Record(
-    "packed_event", 4, "virtio 1.2 §2.8.14", Field("desc", 0, 2, "offset (15 bits) and wrap counter"), Field("flags", 2, 2)
+    "packed_event",
+    4,
+    "virtio 1.2 §2.8.14",
+    Field("desc", 0, 2, "offset (15 bits) and wrap counter"),
+    Field("flags", 2, 2),
 )
 RING_EVENT_FLAGS_ENABLE: Final = 0
 RING_EVENT_FLAGS_DISABLE: Final = 1

@@ -13,7 +13,11 @@ from testbed.interrupts.signal import Line
 from testbed.spec import virtio as spec
 
 _SETTABLE: Final = (
-    spec.STATUS_ACKNOWLEDGE | spec.STATUS_DRIVER | spec.STATUS_FEATURES_OK | spec.STATUS_DRIVER_OK | spec.STATUS_FAILED
+    spec.STATUS_ACKNOWLEDGE
+    | spec.STATUS_DRIVER
+    | spec.STATUS_FEATURES_OK
+    | spec.STATUS_DRIVER_OK
+    | spec.STATUS_FAILED
 )
 
 
@@ -103,7 +107,9 @@ class VirtioDevice:
         state = self._state
         new = value & _SETTABLE & ~state.status
         if state.status & ~value & _SETTABLE:
-            self._fault("register", f"status {value:#x} clears bits of {state.status:#x}; only a reset clears them")
+            self._fault(
+                "register", f"status {value:#x} clears bits of {state.status:#x}; only a reset clears them"
+            )
         if new & spec.STATUS_FEATURES_OK and not self._features_acceptable():
             new &= ~spec.STATUS_FEATURES_OK
         state.status |= new
@@ -116,7 +122,9 @@ class VirtioDevice:
             self._fault("register", "driver features written after FEATURES_OK")
         elif word < 2:
             shift = 32 * word
-            self._state.driver_features = self._state.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+            self._state.driver_features = (
+                self._state.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+            )
         elif value:
             self._state.driver_features |= 1 << 64  # a bit that no device offers
 
@@ -130,7 +138,10 @@ class VirtioDevice:
         else:
             queue.ready = ready and 0 < queue.size <= self.backend.queue_sizes[index]
             if ready and not queue.ready:
-                self._fault("register", f"queue {index} of {queue.size} entries; 1 to {self.backend.queue_sizes[index]} are possible")
+                self._fault(
+                    "register",
+                    f"queue {index} of {queue.size} entries; 1 to {self.backend.queue_sizes[index]} are possible",
+                )
 
     def raise_interrupt(self, cause: int) -> None:
         """Assert the line for a cause."""

@@ -35,7 +35,9 @@ class VirtioMmio:
     def write(self, offset: int, size_bytes: int, value: int) -> None:
         """Take what the driver writes."""
         if offset >= spec.MMIO_CONFIG_OFFSET:
-            self.device.backend.config_write(offset - spec.MMIO_CONFIG_OFFSET, value.to_bytes(size_bytes, "little"))
+            self.device.backend.config_write(
+                offset - spec.MMIO_CONFIG_OFFSET, value.to_bytes(size_bytes, "little")
+            )
             return
         handler = self._writes.get(offset)
         if handler is None or size_bytes != _WORD_BYTES:
@@ -55,7 +57,15 @@ class VirtioMmio:
             "ConfigGeneration": lambda: device.config_generation,
         }
         table = {spec.MMIO[name].offset: handler for name, handler in live.items()}
-        for name in ("MagicValue", "Version", "VendorID", "SHMLenLow", "SHMLenHigh", "SHMBaseLow", "SHMBaseHigh"):
+        for name in (
+            "MagicValue",
+            "Version",
+            "VendorID",
+            "SHMLenLow",
+            "SHMLenHigh",
+            "SHMBaseLow",
+            "SHMBaseHigh",
+        ):
             table[spec.MMIO[name].offset] = lambda value=spec.MMIO[name].reset: value  # type: ignore[misc]
         return table
 
@@ -78,7 +88,11 @@ class VirtioMmio:
         return {spec.MMIO[name].offset: handler for name, handler in named.items()}
 
     def _device_features(self) -> int:
-        return self.device.backend.features >> 32 * self._device_features_sel & 0xFFFF_FFFF if self._device_features_sel < 2 else 0
+        return (
+            self.device.backend.features >> 32 * self._device_features_sel & 0xFFFF_FFFF
+            if self._device_features_sel < 2
+            else 0
+        )
 
     def _queue(self) -> QueueConfig:
         return self.device.queue(self._queue_sel) or QueueConfig()
@@ -90,7 +104,9 @@ class VirtioMmio:
     def _set(self, member: str, value: int) -> None:
         queue = self.device.queue(self._queue_sel)
         if queue is None or queue.ready or self.device.active:
-            self._fault("register", f"queue {self._queue_sel} does not exist or is ready, {member} cannot be written")
+            self._fault(
+                "register", f"queue {self._queue_sel} does not exist or is ready, {member} cannot be written"
+            )
         else:
             setattr(queue, member, value)
 

@@ -36,7 +36,11 @@ class NetConfig:
     def features(self) -> int:
         """Feature bits to offer."""
         bits = [spec.F_VERSION_1, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_SPEED_DUPLEX]
-        optional = ((self.indirect, spec.F_INDIRECT_DESC), (self.event_idx, spec.F_EVENT_IDX), (self.mrg_rxbuf, net.F_MRG_RXBUF))
+        optional = (
+            (self.indirect, spec.F_INDIRECT_DESC),
+            (self.event_idx, spec.F_EVENT_IDX),
+            (self.mrg_rxbuf, net.F_MRG_RXBUF),
+        )
         return sum(1 << bit for bit in bits + [bit for wanted, bit in optional if wanted])
 
 
@@ -105,8 +109,14 @@ class VirtioNet:
             raise GuestError("register", "DRIVER_OK with a queue that is not ready")
         if config.size & (config.size - 1):
             raise GuestError("register", f"a split queue's size is a power of two, not {config.size}")
-        if config.desc % spec.DESC_ALIGN or config.driver % spec.AVAIL_ALIGN or config.device % spec.USED_ALIGN:
-            raise GuestError("alignment", f"a queue at {config.desc:#x}, {config.driver:#x}, {config.device:#x}")
+        if (
+            config.desc % spec.DESC_ALIGN
+            or config.driver % spec.AVAIL_ALIGN
+            or config.device % spec.USED_ALIGN
+        ):
+            raise GuestError(
+                "alignment", f"a queue at {config.desc:#x}, {config.driver:#x}, {config.device:#x}"
+            )
         try:
             queue = SplitDevice(
                 self._memory, config.size, config.desc, config.driver, config.device, self._counters, self._offset,
@@ -200,4 +210,3 @@ class VirtioNet:
 
     def _add(self, member: str, amount: int) -> None:
         self._words[PORT_COUNTERS.offset(member) // 8] += amount
-

@@ -58,7 +58,9 @@ class ExitHandler:
         found = self._bus.find(gpa, size_bytes)
         if found is None:
             self._counters.add("exits.unknown_address")
-            self._report("vcpu", "unknown_address", f"{'store' if write else 'load'} of {size_bytes} bytes at {gpa:#x}")
+            self._report(
+                "vcpu", "unknown_address", f"{'store' if write else 'load'} of {size_bytes} bytes at {gpa:#x}"
+            )
             return 0
         device, offset = found
         mask = (1 << 8 * size_bytes) - 1

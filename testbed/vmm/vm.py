@@ -24,7 +24,15 @@ from testbed.vmm.interrupt_line import VcpuLine
 class Vm:
     """A guest's half of the machine that the guest itself cannot touch."""
 
-    def __init__(self, entry: GuestEntry, ram: Segment, tables: Segment, vcpu: Segment, counters: Counters, bell: Doorbell) -> None:
+    def __init__(
+        self,
+        entry: GuestEntry,
+        ram: Segment,
+        tables: Segment,
+        vcpu: Segment,
+        counters: Counters,
+        bell: Doorbell,
+    ) -> None:
         self.entry, self.name = entry, entry.name
         self.ram, self.vcpu_page = ram, vcpu.pinned
         self.memory = Regions()
@@ -42,7 +50,9 @@ class Vm:
         """Return what answers this guest's exits."""
         return ExitHandler(self.vcpu_page, self.bus, self.bell, self._counters, report)
 
-    def add_virtio_net(self, nic: VirtioNetEntry, changed: Callable[[VirtioNet], None], report: Report) -> VirtioNet:
+    def add_virtio_net(
+        self, nic: VirtioNetEntry, changed: Callable[[VirtioNet], None], report: Report
+    ) -> VirtioNet:
         """Build a virtio-net device behind its register block and its doorbell."""
         line = VcpuLine(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.virtio")
         device = VirtioNet(
@@ -54,7 +64,9 @@ class Vm:
             lambda: changed(device),
             lambda reason, detail: report(nic.name, reason, detail),
         )
-        self.bus.add(nic.mmio_gpa, virtio_spec.MMIO_STRIDE_BYTES, VirtioMmio(device.device, device.count_fault))
+        self.bus.add(
+            nic.mmio_gpa, virtio_spec.MMIO_STRIDE_BYTES, VirtioMmio(device.device, device.count_fault)
+        )
         self._add_doorbell(nic.mmio_gpa + virtio_spec.MMIO["QueueNotify"].offset)
         self.nics.append(device)
         return device
@@ -66,7 +78,9 @@ class Vm:
     def _add_doorbell(self, gpa: int) -> None:
         """Have stores to `gpa` ring the hypervisor's bell instead of waiting for an answer."""
         if self._doorbells == vcpu_page.DOORBELL_MATCHES:
-            raise DeviceError(f"guest {self.name}: a vCPU page has room for {vcpu_page.DOORBELL_MATCHES} doorbells")
+            raise DeviceError(
+                f"guest {self.name}: a vCPU page has room for {vcpu_page.DOORBELL_MATCHES} doorbells"
+            )
         base = vcpu_page.VCPU_PAGE.offset("doorbells") + self._doorbells * vcpu_page.DOORBELL_MATCH.size
         words = SharedWords(self.vcpu_page)
         words.store64(base + vcpu_page.DOORBELL_MATCH.offset("gpa"), gpa)
@@ -78,7 +92,9 @@ def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> None:
     memory = HostMemory([tables])
     builder = TableBuilder(memory, FrameAllocator(memory, tables.hpa, tables.size_bytes), stage=2)
     if builder.root != Hpa(entry.stage2_hpa):
-        raise DeviceError(f"guest {entry.name}: stage-2 root at {builder.root:#x}, planned at {entry.stage2_hpa:#x}")
+        raise DeviceError(
+            f"guest {entry.name}: stage-2 root at {builder.root:#x}, planned at {entry.stage2_hpa:#x}"
+        )
     builder.map(entry.ram_gpa, ram.hpa, entry.memory_bytes)
 
 

@@ -34,7 +34,9 @@ class VirtioMmioPort:
         found = (self._read("MagicValue"), self._read("Version"), self._read("DeviceID"))
         wanted = (spec.MMIO_MAGIC, spec.MMIO_VERSION, device_id)
         if found != wanted:
-            raise DeviceError(f"no virtio device at {self._base:#x}: magic, version, id {found} instead of {wanted}")
+            raise DeviceError(
+                f"no virtio device at {self._base:#x}: magic, version, id {found} instead of {wanted}"
+            )
         self._write("Status", 0)
         while self._read("Status"):  # §4.2.3.1: 0 reads back once the reset is done
             pass
@@ -77,8 +79,13 @@ class VirtioMmioPort:
     def driver_ok(self) -> None:
         """Go live; DeviceError where the device does not."""
         self._add_status(spec.STATUS_DRIVER_OK)
-        if self._read("Status") & (spec.STATUS_DEVICE_NEEDS_RESET | spec.STATUS_DRIVER_OK) != spec.STATUS_DRIVER_OK:
-            raise DeviceError(f"the device at {self._base:#x} does not go live, status {self._read('Status'):#x}")
+        if (
+            self._read("Status") & (spec.STATUS_DEVICE_NEEDS_RESET | spec.STATUS_DRIVER_OK)
+            != spec.STATUS_DRIVER_OK
+        ):
+            raise DeviceError(
+                f"the device at {self._base:#x} does not go live, status {self._read('Status'):#x}"
+            )
 
     def config(self, offset: int, length_bytes: int) -> bytes:
         """Return bytes of the configuration space, read until its generation stands still (§2.5.1)."""

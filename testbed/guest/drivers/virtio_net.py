@@ -24,16 +24,27 @@ class VirtioNetDriver:
     """One virtio-net interface; `counter_prefix` is its block of the guest's counters."""
 
     def __init__(
-        self, port: VirtioMmioPort, ram: RamAllocator, counters: Counters, counter_prefix: str, queue_size: int, segments: int = 1
+        self,
+        port: VirtioMmioPort,
+        ram: RamAllocator,
+        counters: Counters,
+        counter_prefix: str,
+        queue_size: int,
+        segments: int = 1,
     ) -> None:
         self._port, self._ram, self._counters = port, ram, counters
-        self._count = {w: f"{counter_prefix}.{w}" for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")}
+        self._count = {
+            w: f"{counter_prefix}.{w}"
+            for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
+        }
         self._parts = segments
         port.start(spec.DEVICE_ID_NET)
         self.features = port.negotiate(sum(1 << bit for bit in _WANTED))
         config = net.NET_CONFIG
         self.mac = port.config(config.offset("mac"), 6)
-        self.mtu = int.from_bytes(port.config(config.offset("mtu"), 2), "little") if self._has(net.F_MTU) else 1500
+        self.mtu = (
+            int.from_bytes(port.config(config.offset("mtu"), 2), "little") if self._has(net.F_MTU) else 1500
+        )
         self._rx = self._queue(RX_QUEUE, queue_size, device_writes=True)
         self._tx = self._queue(TX_QUEUE, queue_size, device_writes=False)
         self._tx.disarm()
@@ -126,7 +137,9 @@ class VirtioNetDriver:
         self._port.set_queue(index, size, desc, avail, used)
         return self._ring(rings, buffers, tables, size, parts, device_writes)
 
-    def _ring(self, rings: Piece, buffers: Piece, tables: Piece | None, size: int, parts: int, device_writes: bool) -> SplitDriver:
+    def _ring(
+        self, rings: Piece, buffers: Piece, tables: Piece | None, size: int, parts: int, device_writes: bool
+    ) -> SplitDriver:
         return SplitDriver(
             rings.pinned, rings.gpa, size, *spec.split_parts(rings.gpa, size), buffers.pinned, buffers.gpa, self._slot_bytes(),
             device_writes, parts,

@@ -18,7 +18,13 @@ _NS_PER_SECOND = 1e9
 class Receiver:
     """The receiving side of one NIC and of every flow that is expected there."""
 
-    def __init__(self, driver: NetDriver, counters: Counters, foreign: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        driver: NetDriver,
+        counters: Counters,
+        foreign: str,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.driver, self._counters, self._foreign, self._clock = driver, counters, foreign, clock
         self.inspector = Inspector()
         self.sinks: dict[int, FlowSink] = {}
@@ -83,6 +89,10 @@ def _sink(flow: FlowEntry) -> FlowSink:
     if flow.kind == "replay":
         frames = load_captured(flow)
         return FlowSink(
-            flow.id, 0, digests=frames.digests.tobytes(), total=frames.count * flow.loops, source_mac=parse_mac(flow.source_mac)
+            flow.id,
+            0,
+            digests=frames.digests.tobytes(),
+            total=frames.count * flow.loops,
+            source_mac=parse_mac(flow.source_mac),
         )
     return FlowSink(flow.id, MAGIC_REQUEST if flow.kind == "rr" else MAGIC_DATA, flow.verify)

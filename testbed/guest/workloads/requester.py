@@ -20,10 +20,18 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 class Requester:
     """Asks, waits for the answer, asks again; `sink` is where the guest's receiver accounts the answers."""
 
-    def __init__(self, flow: FlowEntry, driver: NetDriver, done: Callable[[Sent], None], clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        flow: FlowEntry,
+        driver: NetDriver,
+        done: Callable[[Sent], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
         self.sink = FlowSink(flow.id, MAGIC_REPLY)
-        self._source = FlowSource(flow.id, MAGIC_REQUEST, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes])
+        self._source = FlowSource(
+            flow.id, MAGIC_REQUEST, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
+        )
         self._burst = Burst()
         self._latencies_ns = array("q")
         self._started_ns = self._asked_ns = 0
@@ -75,4 +83,12 @@ class Requester:
             values = np.quantile(np.frombuffer(self._latencies_ns, dtype=np.int64), list(_QUANTILES.values()))
             quantiles = dict(zip(_QUANTILES, (int(v) for v in values), strict=True))
         seconds = (self._clock() - self._started_ns) / _NS_PER_SECOND
-        self._done(Sent(flow_id=self.flow.id, sent=self.sent, answered=self._answered, seconds=seconds, latency_ns=quantiles))
+        self._done(
+            Sent(
+                flow_id=self.flow.id,
+                sent=self.sent,
+                answered=self._answered,
+                seconds=seconds,
+                latency_ns=quantiles,
+            )
+        )

@@ -27,7 +27,13 @@ class Filler(Protocol):
 class Sender:
     """One flow on its way out; `step` sends at most a burst."""
 
-    def __init__(self, flow: FlowEntry, driver: NetDriver, done: Callable[[Sent], None], clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        flow: FlowEntry,
+        driver: NetDriver,
+        done: Callable[[Sent], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
         self._burst = Burst()
         self._filler, self._pace, self._count = _prepare(flow)
@@ -74,6 +80,8 @@ def _prepare(flow: FlowEntry) -> tuple[Filler, Pace, int]:
         frames = load_captured(flow)
         pace: Pace = CapturedTimes(frames.times_ns) if flow.captured_times else FullSpeed()
         return ReplaySource(frames.content, frames.offsets.tobytes()), pace, frames.count * flow.loops
-    source = FlowSource(flow.id, MAGIC_DATA, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes])
+    source = FlowSource(
+        flow.id, MAGIC_DATA, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
+    )
     pace = Rate(flow.frames_per_second) if flow.frames_per_second else FullSpeed()
     return source, pace, flow.count or 1 << 62
