@@ -21,10 +21,14 @@ from launcher.schema import (
     VirtioNetSection,
 )
 from launcher.topology_records import End, Flow, Guest, Host, Nic, Topology, VirtioNet
-from launcher.units import shown
+from launcher.units import format_size, shown
 from launcher.validation import Checked, check_values
 from launcher.yaml_source import Document, parse_document, read_document
+from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.errors import ConfigError
+from testbed.spec.flow import ETHERNET
+from testbed.spec.virtio import VIRTQ_DESC, split_bytes
+from testbed.spec.virtio_net import NET_HDR
 
 __all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "VirtioNet", "load_topology", "parse_topology"]
 
@@ -46,6 +50,16 @@ def load_topology(path: FilePath) -> Topology:
 def parse_topology(text: str, file: str = "topology.yaml", directory: FilePath = FilePath()) -> Topology:
     """Load a topology from text, captures from `directory`. Raises ConfigError as `load_topology` does."""
     return _resolve(parse_document(text, file), directory)
+
+
+def queue_memory_bytes(nic: VirtioNetSection) -> int:
+    """Return the RAM that a driver needs at most for a NIC's two queues, a buffer for each descriptor."""
+    frame_bytes = NET_HDR.size + ETHERNET.size + nic.mtu
+    # A driver may leave a cache line between buffers, to spread them over all sets of a cache.
+    slot_bytes = align_up(frame_bytes, CACHE_LINE_BYTES) + CACHE_LINE_BYTES
+    table_bytes = nic.segments * VIRTQ_DESC.size if nic.indirect and nic.segments > 1 else 0
+    parts = (split_bytes(nic.queue_size), nic.queue_size * slot_bytes, nic.queue_size * table_bytes)
+    return 2 * sum(align_up(part, PAGE_SIZE_BYTES) for part in parts)
 
 
 def vmm_name(host: str) -> str:
@@ -213,6 +227,10 @@ class _Resolver:
             if nic.segments > nic.queue_size and self.checked.intact((*path, "queue_size")):
                 text = f"must not be more than the queue_size {nic.queue_size}, not {nic.segments}"
                 self._add((*path, "segments"), text)
+        needed = sum(queue_memory_bytes(nic) for nic in section.nics)
+        if needed > section.memory and self.checked.intact(guest_path):
+            text = f"must be at least {format_size(needed)} for the queues and buffers of its NICs, "
+            self._add((*guest_path, "memory"), f"{text}not {format_size(section.memory)}")
 
     def _add(self, path: Path, text: str) -> None:
         self.checked.add(path, text)

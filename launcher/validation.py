@@ -71,8 +71,9 @@ def check_values(document: Document) -> Checked:
         except ValidationError as error:
             details = error.errors(include_url=False)
         mistakes = [_mistake(detail, data) for detail in details]
+        unknown = {(mistake.path[:-1], mistake.text) for mistake in mistakes}
         for mistake in mistakes:
-            if round_number == 0:
+            if round_number == 0 and (mistake.path[:-1], _misspelt(mistake.path)) not in unknown:
                 checked.add(mistake.path, mistake.text)
             checked.remove(mistake.gone)
         taken_out = [_take_out(data, mistake) for mistake in mistakes]
@@ -99,6 +100,11 @@ class _Place:
     schema: Schema
     around: Schema
     is_key: bool = False
+
+
+def _misspelt(path: Path) -> str:
+    """What is told of a key that looks like this one: then nobody needs to hear that this one is missing."""
+    return f"unknown key (did you mean {path[-1]}?)" if path else ""
 
 
 def _mistake(detail: ErrorDetails, data: object) -> _Mistake:

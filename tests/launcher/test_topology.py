@@ -219,6 +219,7 @@ def test_nic_mistakes(keys: str, line: str) -> None:
     [
         ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (pktgen, replay, rr) (did you mean pktgen?), not "pktgem"'),
         ("{kind: rr, from: a}", ".to: is required, e.g. `to: b`"),
+        ("{kind: rr, form: a, to: b}", ".form: unknown key (did you mean from?)"),
         ("{kind: replay, from: a, to: b}", ".pcap: is required, e.g. `pcap: capture.pcap`"),
         ("{kind: rr, from: a, to: 3}", ".to: must be a text, not 3"),
                 ("{kind: rr, from: a, to: xyz}", '.to: there is no guest "xyz"; the guests are a, b'),
@@ -327,6 +328,14 @@ def test_addresses_are_unique() -> None:
     shared = nic.replace("{nics", "{count: 2, nics", 1)
     (line,) = mistakes(f"name: t\nguests:\n  a: {shared}\n")
     assert "one address cannot be that of 2 guests: leave mac out, not 02:00:00:00:00:0a" in line
+
+
+def test_memory_must_hold_the_queues_and_their_buffers() -> None:
+    guest = "name: t\nguests:\n  a:\n    nics: [{kind: virtio-net, queue_size: 32768}]\n"
+    (line,) = mistakes(guest)
+    rule = "must be at least 101.6MiB for the queues and buffers of its NICs, not 64MiB"
+    assert line == f"f:3: guests.a.memory: {rule}"
+    assert parse_topology(guest + "    memory: 128MiB\n").guests[0].nics[0].queue_size == 32768
 
 
 def test_hosts_must_exist_and_be_named_where_there_are_several() -> None:
