@@ -71,6 +71,10 @@ class Translation:
     """Size of the smallest leaf on the way: the input range for which this translation holds."""
     is_global: bool = True
     """Stage 1's nG is clear: every ASID shares it."""
+    stage1_bytes: int = 0
+    """Where both stages translate: size of stage 1's own leaf, which is what an invalidation by input
+    address means.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Fault:
     """Stage-2 faults: the address that stage 2 refused."""
     on_stage1_walk: bool = False
     """Stage-2 faults: met while the address of a stage-1 descriptor was translated."""
+    fetch: int = 0
+    """`WALK_ABORT`: physical address of the descriptor that could not be read."""
 
     @property
     def word(self) -> int:
@@ -92,12 +98,12 @@ class Fault:
         return -(word | pt.FAULT_STAGE2.put(self.stage - 1) | pt.FAULT_S1PTW.put(self.on_stage1_walk))
 
 
-def fault_from_word(word: int, ipa: int = 0) -> Fault:
+def fault_from_word(word: int, ipa: int = 0, fetch: int = 0) -> Fault:
     """Return the fault that a native walk's negative word stands for."""
     dfsc = pt.FAULT_DFSC.get(-word)
     stage = 1 + pt.FAULT_STAGE2.get(-word)
     on_walk = bool(pt.FAULT_S1PTW.get(-word))
-    return Fault(FaultKind(dfsc & ~3), stage, dfsc & 3, ipa if stage == 2 else 0, on_walk)
+    return Fault(FaultKind(dfsc & ~3), stage, dfsc & 3, ipa if stage == 2 else 0, on_walk, fetch)
 
 
 class _Stop(Exception):
@@ -176,6 +182,7 @@ def _nested(
         permissions=inner.permissions & outer.permissions,
         block_bytes=min(inner.block_bytes, outer.block_bytes),
         is_global=inner.is_global,
+        stage1_bytes=inner.block_bytes,
     )
 
 
@@ -184,7 +191,7 @@ def _fetch_from(memory: MemoryAccess, number: int) -> _Fetch:
         try:
             return memory.load(address, pt.DESCRIPTOR_BYTES)
         except MemoryFault:
-            raise _Stop(Fault(FaultKind.WALK_ABORT, number, level)) from None
+            raise _Stop(Fault(FaultKind.WALK_ABORT, number, level, fetch=address)) from None
 
     return fetch
 

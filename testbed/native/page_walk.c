@@ -120,10 +120,14 @@ static inline __attribute__((always_inline)) int32_t walk_levels(const host_map_
       walk_result_t table;
       int32_t fault = stage2_walk(map, under, at, PAGE_TABLE_PERMISSION_READ, &table);
       result->ipa = at;
+      result->fetch = table.fetch;
       if (fault) return -(-fault | (int32_t)PAGE_TABLE_FAULT_S1PTW_MASK);
       at = table.output;
     }
-    if (!fetch(map, at, &hint, &descriptor)) return FAULT_AT(PAGE_TABLE_DFSC_EXTERNAL_WALK_L0, level);
+    if (!fetch(map, at, &hint, &descriptor)) {
+      result->fetch = at;
+      return FAULT_AT(PAGE_TABLE_DFSC_EXTERNAL_WALK_L0, level);
+    }
     bool bit1 = descriptor & PAGE_TABLE_TABLE_OR_PAGE_MASK;
     bool last = level == PAGE_TABLE_LAST_LEVEL;
     if (!(descriptor & PAGE_TABLE_VALID_MASK) || (last && !bit1) || (!bit1 && level < PAGE_TABLE_BLOCK_LEVEL_FIRST))
@@ -138,6 +142,8 @@ static inline __attribute__((always_inline)) int32_t walk_levels(const host_map_
 
 int32_t stage2_walk(const host_map_t *map, const walk_stage_t *stage2, uint64_t ipa, uint32_t needed, walk_result_t *result) {
   result->ipa = ipa;
+  result->fetch = 0;
+  result->stage1_shift = 0;
   int32_t fault = walk_levels(map, stage2, NULL, ipa, needed, result);
   return fault ? -(-fault | (int32_t)PAGE_TABLE_FAULT_STAGE2_MASK) : 0;
 }
@@ -146,13 +152,17 @@ int32_t nested_walk(const host_map_t *map, const walk_stage_t *stage1, const wal
                     uint32_t needed, walk_result_t *result) {
   if (!stage1) return stage2_walk(map, stage2, address, needed, result);
   result->ipa = 0;
+  result->fetch = 0;
+  result->stage1_shift = 0;
   int32_t fault = walk_levels(map, stage1, stage2, address, needed, result);
   if (!fault || !(-fault & (int32_t)PAGE_TABLE_FAULT_STAGE2_MASK)) result->ipa = 0;
   if (fault || !stage2) return fault;
   walk_result_t outer;
   fault = stage2_walk(map, stage2, result->output, needed, &outer);
   result->ipa = result->output;
+  result->fetch = outer.fetch;
   result->output = outer.output;
+  result->stage1_shift = result->block_shift;
   if (fault) return fault;
   result->permissions &= outer.permissions;
   if (outer.block_shift < result->block_shift) result->block_shift = outer.block_shift;

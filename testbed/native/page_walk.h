@@ -26,8 +26,11 @@ typedef struct {
 } walk_stage_t;
 
 typedef struct {
-  uint64_t output, ipa;
+  uint64_t output;
+  uint64_t ipa;   /* stage-2 fault: the address that stage 2 refused */
+  uint64_t fetch; /* abort on a descriptor: where it should have been */
   uint8_t permissions, block_shift;
+  uint8_t stage1_shift; /* both stages: shift of stage 1's own leaf, else 0 */
   bool global;
 } walk_result_t;
 
@@ -44,8 +47,7 @@ static inline uint8_t *host_map_pointer(const host_map_t *map, uint64_t hpa, uin
   return region && (region->writable || !write) ? region->host + (hpa - region->hpa) : NULL;
 }
 
-/* Translate by one or both stages (either may be NULL, not both). Returns 0 or minus a fault word; `needed` is a PERMISSION mask.
- * On a stage-2 fault result->ipa is the address that stage 2 refused. */
+/* Translate by one or both stages (either may be NULL, not both). Returns 0 or minus a fault word; `needed` is a PERMISSION mask. */
 int32_t nested_walk(const host_map_t *map, const walk_stage_t *stage1, const walk_stage_t *stage2, uint64_t address,
                     uint32_t needed, walk_result_t *result);
 int32_t stage2_walk(const host_map_t *map, const walk_stage_t *stage2, uint64_t ipa, uint32_t needed, walk_result_t *result);

@@ -16,8 +16,8 @@ cdef extern from "page_walk.h" nogil:
         uint8_t input_bits, start_level, output_bits, stage
         bint access_flag_faults, hierarchical
     ctypedef struct walk_result_t:
-        uint64_t output, ipa
-        uint8_t permissions, block_shift
+        uint64_t output, ipa, fetch
+        uint8_t permissions, block_shift, stage1_shift
         bint is_global "global"
     int host_map_add(host_map_t*, uint64_t, uint64_t, uint8_t*, bint)
     void host_map_free(host_map_t*)
@@ -202,7 +202,8 @@ cdef class Stage2:
 def walk_nested(HostMap host_map not None, stage1, stage2, uint64_t address, uint32_t needed=0):
     """Walk one or both stages, each (root, input_bits, start_level, output_bits, access_flag_faults, hierarchical) or None.
 
-    Returns (fault or 0, output address, permissions, block bytes, global, intermediate physical address).
+    Returns (fault or 0, output address, permissions, block bytes, global, bytes of stage 1's leaf where both stages translate, address that
+    stage 2 refused, address of a descriptor that could not be read).
     """
     cdef walk_stage_t first, second
     cdef walk_result_t result
@@ -217,5 +218,6 @@ def walk_nested(HostMap host_map not None, stage1, stage2, uint64_t address, uin
     with nogil:
         fault = nested_walk(&host_map.map, &first if has_first else NULL, &second if has_second else NULL, address, needed, &result)
     if fault:
-        return fault, 0, 0, 0, False, result.ipa
-    return 0, result.output, result.permissions, 1 << result.block_shift, bool(result.is_global), result.ipa
+        return fault, 0, 0, 0, False, 0, result.ipa, result.fetch
+    stage1_bytes = 1 << result.stage1_shift if result.stage1_shift else 0
+    return 0, result.output, result.permissions, 1 << result.block_shift, bool(result.is_global), stage1_bytes, 0, 0

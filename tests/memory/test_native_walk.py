@@ -57,12 +57,12 @@ def garbage_tables(draw: st.DrawFn) -> HostMemory:
 def _native(
     memory: HostMemory, first: Stage | None, second: Stage | None, address: int, needed: Permission
 ) -> Translation | Fault:
-    fault, output, permissions, block, is_global, ipa = walk_nested(
+    fault, output, permissions, block, is_global, stage1_bytes, ipa, fetch = walk_nested(
         memory.host_map, first, second, address, needed
     )
     if fault:
-        return walk.fault_from_word(fault, ipa)
-    return Translation(output, Permission(permissions), block, is_global)
+        return walk.fault_from_word(fault, ipa, fetch)
+    return Translation(output, Permission(permissions), block, is_global, stage1_bytes)
 
 
 @settings(max_examples=300, deadline=None)

@@ -60,7 +60,8 @@ def test_stage2_refusal_names_kind_and_level(leaf: int, level: int, kind: FaultK
     answer = walk.stage2(memory, Stage(root, output_bits=40), ADDRESS, RW)
 
     at = level + 1 if kind is FaultKind.WALK_ABORT else level
-    assert answer == Fault(kind, 2, at, ipa=ADDRESS)
+    fetch = 0xFF_0000_0000 + ((ADDRESS >> 21) & 511) * 8 if kind is FaultKind.WALK_ABORT else 0
+    assert answer == Fault(kind, 2, at, ipa=ADDRESS, fetch=fetch)
 
 
 def test_stage2_address_behind_the_input_size_is_a_level_0_translation_fault() -> None:
@@ -179,7 +180,7 @@ def test_nested_goes_through_both_stages() -> None:
 
     answer = walk.nested(memory, first, second, 0x7000_0000_0123, RW)
 
-    assert answer == Translation(0x18123, walk.ALL_PERMISSIONS, 4096)
+    assert answer == Translation(0x18123, walk.ALL_PERMISSIONS, 4096, stage1_bytes=4096)
 
 
 def test_nested_permission_fault_of_stage2_carries_the_ipa() -> None:
