@@ -12,7 +12,9 @@ struct driver_buffers {
   uint16_t *free;      /* ring of free buffers, oldest first */
   uint32_t free_head, free_n;
   uint8_t *in_flight;  /* one a buffer: the device has it */
-  bool merge;
+  uint32_t oldest, in_flight_n;         /* IN_ORDER: buffers go out and come back round and round */
+  uint32_t batch_left, batch_len;       /* IN_ORDER: what one used element gave back and was not taken yet */
+  bool merge, in_order;
 };
 
 static inline bool buffers_init(struct driver_buffers *b) {
@@ -37,6 +39,39 @@ static inline void buffers_give(struct driver_buffers *b, uint32_t id) {
   uint32_t at = b->free_head + b->free_n;
   b->free[at >= b->count ? at - b->count : at] = (uint16_t)id;
   b->free_n++;
+}
+
+/* Take the youngest `n` reservations back, as if they had never been made: the free ring still holds them. */
+static inline void buffers_untake(struct driver_buffers *b, uint32_t n) {
+  b->free_head = b->free_head >= n ? b->free_head - n : b->free_head + b->count - n;
+  b->free_n += n;
+}
+
+static inline void buffers_sent(struct driver_buffers *b, uint32_t id) { b->in_flight[id] = 1, b->in_flight_n++; }
+
+/* The device gave back `id`; false where it never had it. */
+static inline bool buffers_returned(struct driver_buffers *b, uint32_t id) {
+  if (unlikely(id >= b->count || !b->in_flight[id])) return false;
+  b->in_flight[id] = 0, b->in_flight_n--;
+  return true;
+}
+
+/* IN_ORDER: the element gave back every buffer up to `last`; false where that cannot be. */
+static inline bool buffers_open_batch(struct driver_buffers *b, uint32_t last, uint32_t len) {
+  if (unlikely(last >= b->count)) return false;
+  uint32_t batch = (last >= b->oldest ? last - b->oldest : last + b->count - b->oldest) + 1;
+  if (unlikely(batch > b->in_flight_n)) return false;
+  b->batch_left = batch, b->batch_len = len;
+  return true;
+}
+
+/* The next buffer of an open batch; those before its last were used completely (§2.7.9). */
+static inline uint32_t buffers_next_of_batch(struct driver_buffers *b, uint32_t *len) {
+  uint32_t id = b->oldest;
+  b->oldest = id + 1 == b->count ? 0 : id + 1;
+  *len = --b->batch_left ? b->slot_bytes : b->batch_len;
+  buffers_returned(b, id);
+  return id;
 }
 
 static inline uint8_t *buffers_slot(const struct driver_buffers *b, uint32_t id) { return b->host + (size_t)id * b->slot_bytes; }

@@ -7,7 +7,8 @@ static void latch(struct split_device *q, int fault) {
 
 /* How many entries the driver has made available and the device not yet taken. Acquire pairs with the driver's release of
  * avail->idx (§2.7.13.3): ring entries and descriptors written before it are seen. */
-static inline uint16_t available(struct split_device *q) {
+static inline uint32_t available(struct split_device *q) {
+  if (unlikely(q->fault)) return 0;
   uint16_t ahead = (uint16_t)(q->avail_seen - q->next.position);
   if (ahead) return ahead;
   q->avail_seen = load_acquire(&q->avail->idx);
@@ -93,48 +94,10 @@ static inline int split_peek(void *queue, struct cursor *at, struct chain *c, bo
   return 1;
 }
 
-/* Take the virtio_net_hdr off the front of a transmit chain (§5.1.6.2). */
-static int take_header(struct chain *c, struct frame *f) {
-  virtio_net_hdr_t h;
-  if (unlikely(c->len < sizeof h)) return FAULT(header);
-  uint32_t need = sizeof h;
-  struct segment *s = c->segments;
-  uint8_t *to = (uint8_t *)&h;
-  while (need) {
-    uint32_t n = s->len < need ? s->len : need;
-    memcpy(to, s->host, n);
-    to += n, need -= n, s->host += n, s->len -= n;
-    if (s->len == 0) s++, f->first_segment++, f->segments--;
-  }
-  f->flags = h.flags, f->gso_type = h.gso_type, f->hdr_len = h.hdr_len, f->gso_size = h.gso_size;
-  f->csum_start = h.csum_start, f->csum_offset = h.csum_offset;
-  return 0;
-}
-
-static int add_frame(struct burst *b, struct chain *c) {
-  struct frame *f = &b->frames[b->frames_n];
-  *f = (struct frame){.first_segment = b->segments_n, .segments = (uint16_t)c->segments_n, .id = c->id,
-                      .descriptors = c->descriptors, .dest = DEST_DROP};
-  int fault = take_header(c, f);
-  if (unlikely(fault)) return fault;
-  uint64_t len = c->len - sizeof(virtio_net_hdr_t);
-  f->len = len > VIRTIO_NET_FRAME_BYTES_MAX ? UINT32_MAX : (uint32_t)len;
-  b->segments_n += c->segments_n;
-  b->frames_n++;
-  return 0;
-}
-
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit) {
-  b->frames_n = b->segments_n = 0;
-  if (limit > BURST_FRAMES) limit = BURST_FRAMES;
-  uint32_t n = q->fault ? 0 : available(q);
-  if (n > limit) n = limit;
-  while (b->frames_n < n && b->segments_n + FRAME_SEGMENTS_MAX <= BURST_SEGMENTS) {
-    struct chain c = {.segments = &b->segments[b->segments_n], .room = FRAME_SEGMENTS_MAX};
-    if (split_peek(q, &q->next, &c, false) <= 0) break;
-    int fault = add_frame(b, &c);
-    if (unlikely(fault)) { latch(q, fault); break; }
-  }
+  if (limit > available(q)) limit = available(q);
+  int fault = transmit_burst(q, split_peek, &q->next, b, limit);
+  if (unlikely(fault)) latch(q, fault);
   return b->frames_n;
 }
 
@@ -160,7 +123,14 @@ bool split_device_publish(struct split_device *q) {
 }
 
 bool split_device_complete(struct split_device *q, const struct burst *b) {
-  for (uint32_t i = 0; i < b->frames_n; i++) split_use(q, b->frames[i].id, 0, 0);
+  if (q->in_order && b->frames_n) {
+    /* §2.7.9: one element, where the batch begins, with the id of its last buffer */
+    uint16_t first = q->used_next;
+    split_use(q, b->frames[b->frames_n - 1].id, 0, 0);
+    q->used_next = (uint16_t)(first + b->frames_n);
+  } else {
+    for (uint32_t i = 0; i < b->frames_n; i++) split_use(q, b->frames[i].id, 0, 0);
+  }
   return split_device_publish(q);
 }
 

@@ -1,6 +1,8 @@
 /* The device's side of a split virtqueue. virtio 1.2 §2.7. */
 #pragma once
 #include "receive.h"
+#include "split_ring.h"
+#include "transmit.h"
 
 struct split_device {
   struct regions *memory;
@@ -15,7 +17,7 @@ struct split_device {
   uint16_t avail_seen; /* the driver's idx as last acquired */
   uint16_t used_next; /* free running, ahead of used->idx until published */
   uint16_t called;    /* used index at the last decision about a call */
-  bool event_idx, indirect, merge;
+  bool event_idx, indirect, merge, in_order;
   int fault; /* latched: a broken queue reads as empty until reset */
   port_counters_t *count;
 };

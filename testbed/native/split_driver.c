@@ -34,31 +34,35 @@ void split_driver_layout(struct split_driver *q, bool device_writes, uint64_t in
   }
 }
 
-/* How many used elements there are to take; acquire pairs with the device's release of used->idx. */
-static inline uint32_t used_ahead(struct split_driver *q) {
-  uint16_t ahead = (uint16_t)(load_acquire(&q->used->idx) - q->used_next);
-  if (unlikely(ahead > q->size)) { q->broken = true; return 0; }
-  return q->broken ? 0 : ahead;
+/* The id of a used element names the head descriptor; a buffer's descriptors follow one another. */
+static inline uint32_t buffer_of(const struct split_driver *q, uint32_t head) {
+  return q->indirect || q->buffers.parts == 1 ? head : head / q->buffers.parts;
 }
 
-/* Return the buffer that a used element gives back, or -1 where the device never had it. */
-static inline int32_t take_used(struct split_driver *q, uint32_t *len) {
-  virtq_used_elem_t e = q->used_ring[q->used_next & (q->size - 1)];
-  uint32_t id = q->indirect || q->buffers.parts == 1 ? e.id : e.id / q->buffers.parts;
-  if (unlikely(id >= q->buffers.count || !q->buffers.in_flight[id])) { q->broken = true; return -1; }
-  q->buffers.in_flight[id] = 0;
+/* Acquire pairs with the device's release of used->idx: the element and the frame's bytes are seen. */
+static inline int32_t split_take(void *queue, uint32_t *len) {
+  struct split_driver *q = queue;
+  if (q->used_next == q->used_seen) {
+    q->used_seen = load_acquire(&q->used->idx);
+    if (unlikely((uint16_t)(q->used_seen - q->used_next) > q->size)) q->broken = true;
+    if (q->used_seen == q->used_next || q->broken) return TAKE_NONE;
+  }
+  if (!q->buffers.batch_left) {
+    virtq_used_elem_t e = q->used_ring[q->used_next & (q->size - 1)];
+    uint32_t id = buffer_of(q, e.id);
+    if (!q->buffers.in_order) {
+      if (unlikely(!buffers_returned(&q->buffers, id))) return q->broken = true, TAKE_BROKEN;
+      return q->used_next++, *len = e.len, (int32_t)id;
+    }
+    if (unlikely(!buffers_open_batch(&q->buffers, id, e.len))) return q->broken = true, TAKE_BROKEN;
+  }
   q->used_next++;
-  *len = e.len;
-  return (int32_t)id;
+  return (int32_t)buffers_next_of_batch(&q->buffers, len);
 }
 
 void split_driver_reclaim(struct split_driver *q) {
   uint32_t len;
-  for (uint32_t n = used_ahead(q); n; n--) {
-    int32_t id = take_used(q, &len);
-    if (id < 0) return;
-    buffers_give(&q->buffers, (uint32_t)id);
-  }
+  for (int32_t id; (id = split_take(q, &len)) >= 0;) buffers_give(&q->buffers, (uint32_t)id);
 }
 
 uint32_t split_driver_reserve(struct split_driver *q, struct burst *b, uint32_t want) {
@@ -71,7 +75,7 @@ uint32_t split_driver_reserve(struct split_driver *q, struct burst *b, uint32_t 
 }
 
 static inline void make_available(struct split_driver *q, uint32_t id) {
-  q->buffers.in_flight[id] = 1;
+  buffers_sent(&q->buffers, id);
   store_relaxed(&q->avail_ring[q->avail_next++ & (q->size - 1)], (uint16_t)head_of(q, id));
 }
 
@@ -86,42 +90,8 @@ void split_driver_send(struct split_driver *q, struct burst *b) {
   }
 }
 
-/* Gather the buffers of one received frame; num_buffers of the header says how many (§5.1.6.4). */
-static int32_t collect_frame(struct split_driver *q, struct burst *b, uint32_t ahead) {
-  uint32_t header = sizeof(virtio_net_hdr_t), len;
-  struct frame *f = &b->frames[b->frames_n];
-  *f = (struct frame){.first_segment = b->segments_n};
-  uint32_t wanted = 1;
-  for (uint32_t n = 0; n < wanted; n++) {
-    if (unlikely(n == ahead || b->segments_n == BURST_SEGMENTS)) { q->broken = true; return -1; }
-    int32_t id = take_used(q, &len);
-    if (unlikely(id < 0)) return -1;
-    uint8_t *slot = buffers_slot(&q->buffers, (uint32_t)id);
-    if (unlikely(len > q->buffers.slot_bytes || (n == 0 && len < header))) { q->broken = true; return -1; }
-    if (n == 0) {
-      virtio_net_hdr_t h;
-      memcpy(&h, slot, sizeof h);
-      if (q->buffers.merge) wanted = h.num_buffers ? h.num_buffers : 1;
-      f->flags = h.flags, f->gso_type = h.gso_type, f->hdr_len = h.hdr_len, f->gso_size = h.gso_size;
-      f->csum_start = h.csum_start, f->csum_offset = h.csum_offset;
-      slot += header, len -= header;
-    }
-    b->segments[b->segments_n++] = (struct segment){slot, len, (uint32_t)id};
-    f->segments++, f->len += len;
-  }
-  b->frames_n++;
-  return (int32_t)wanted;
-}
-
 uint32_t split_driver_collect(struct split_driver *q, struct burst *b, uint32_t limit) {
-  b->frames_n = b->segments_n = 0;
-  if (limit > BURST_FRAMES) limit = BURST_FRAMES;
-  uint32_t ahead = used_ahead(q);
-  while (ahead && b->frames_n < limit && b->segments_n + BURST_FRAMES <= BURST_SEGMENTS) {
-    int32_t taken = collect_frame(q, b, ahead);
-    if (unlikely(taken < 0)) break;
-    ahead -= (uint32_t)taken;
-  }
+  if (unlikely(!collect_burst(q, split_take, &q->buffers, b, limit))) q->broken = true;
   return b->frames_n;
 }
 

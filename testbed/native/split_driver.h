@@ -3,8 +3,8 @@
  * Every buffer has its descriptors for life: they are laid out once, and sending or posting a buffer again writes lengths and one
  * ring entry. */
 #pragma once
-#include "burst.h"
-#include "driver_buffers.h"
+#include "collect.h"
+#include "split_ring.h"
 
 struct split_driver {
   struct driver_buffers buffers;
@@ -15,7 +15,7 @@ struct split_driver {
   virtq_used_elem_t *used_ring; /* size elements, then avail_event */
   uint16_t *avail_event;
   uint32_t size;
-  uint16_t avail_next, used_next, kicked;
+  uint16_t avail_next, used_next, used_seen, kicked;
   virtq_desc_t *indirect; /* tables of the buffers, or NULL */
   bool event_idx;
   bool broken; /* the device gave back something it never had */

@@ -212,6 +212,9 @@ cdef class Watch:
     def __init__(self):
         self.items, self.keys, self.bells = [], [], []
 
+    def __class_getitem__(cls, item):
+        return cls
+
     def add(self, Watched item, key):
         """Watch `item`; `ready` reports it as `key`."""
         self.items.append(item)

@@ -83,6 +83,8 @@ PACKED_EVENT: Final = Record(
     Field("desc", 0, 2, "offset (15 bits) and wrap counter"),
     Field("flags", 2, 2),
 )
+PACKED_EVENT_WRAP_SHIFT: Final = 15
+"""§2.8.10: the wrap counter above the 15 bits of the offset."""
 RING_EVENT_FLAGS_ENABLE: Final = 0
 RING_EVENT_FLAGS_DISABLE: Final = 1
 RING_EVENT_FLAGS_DESC: Final = 2

@@ -31,7 +31,7 @@ cdef extern from "split_device.h":
         uint32_t size
         cursor next
         uint16_t avail_seen, used_next, called
-        bint event_idx, indirect, merge
+        bint event_idx, indirect, merge, in_order
         int fault
         port_counters_t* count
     uint32_t split_device_fetch(split_device*, burst*, uint32_t) nogil
@@ -48,10 +48,10 @@ cdef extern from "split_driver.h":
         uint64_t gpa
         uint32_t slot_bytes, count, parts
         uint32_t free_n
-        bint merge
+        bint merge, in_order
     bint buffers_init(driver_buffers*)
     void buffers_destroy(driver_buffers*)
-    void buffers_give(driver_buffers*, uint32_t) nogil
+    void buffers_untake(driver_buffers*, uint32_t) nogil
     cdef struct split_driver:
         driver_buffers buffers
         virtq_desc_t* desc
@@ -61,7 +61,7 @@ cdef extern from "split_driver.h":
         virtq_used_elem_t* used_ring
         uint16_t* avail_event
         uint32_t size
-        uint16_t avail_next, used_next, kicked
+        uint16_t avail_next, used_next, used_seen, kicked
         virtq_desc_t* indirect
         bint event_idx
         bint broken
@@ -78,6 +78,21 @@ cdef extern from "split_driver.h":
     void split_driver_disarm(void*) noexcept nogil
 
 
+cdef void _own_buffers(driver_buffers* b, Pinned slots, uint64_t gpa, uint32_t slot_bytes, uint32_t size, uint32_t parts, bint indirect,
+                       bint merge, bint in_order) except *:
+    """Lay equal buffers into `slots`: as many as the ring's descriptors suffice for."""
+    b.count = size if indirect else size // parts
+    b.host = _at(slots, 0, <Py_ssize_t>b.count * slot_bytes)
+    b.gpa, b.slot_bytes, b.parts, b.merge, b.in_order = gpa, slot_bytes, parts, merge, in_order
+    if not buffers_init(b):
+        raise MemoryError
+
+
+cdef uint8_t* _tables(Pinned tables, Py_ssize_t descriptors) except? NULL:
+    """Return where indirect tables of so many descriptors are, NULL where there are none."""
+    return NULL if tables is None else _at(tables, 0, descriptors * sizeof(virtq_desc_t))
+
+
 cdef class SplitDevice(Watched):
     """The device's side of one split virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
 
@@ -87,11 +102,12 @@ cdef class SplitDevice(Watched):
     cdef uint64_t copied
 
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned counters,
-                 Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False):
+                 Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
+                 bint in_order=False):
         self.memory, self.counters = memory, counters
         self.q.memory = &memory.m
         self.q.size = size
-        self.q.event_idx, self.q.indirect, self.q.merge = event_idx, indirect, merge
+        self.q.event_idx, self.q.indirect, self.q.merge, self.q.in_order = event_idx, indirect, merge, in_order
         self.q.count = <port_counters_t*>_at(counters, counters_offset, sizeof(port_counters_t))
         cdef uint8_t* d = regions_resolve(&memory.m, desc, split_desc_bytes(size))
         cdef uint8_t* a = regions_resolve(&memory.m, avail, split_avail_bytes(size))
@@ -146,7 +162,7 @@ cdef class SplitDevice(Watched):
     @position.setter
     def position(self, uint16_t value):
         self.q.next.position = self.q.avail_seen = value
-        self.q.used_next = self.q.called = self.q.used.idx
+        self.q.used_next = self.q.called = value
 
 
 cdef class SplitDriver(Watched):
@@ -157,7 +173,7 @@ cdef class SplitDriver(Watched):
 
     def __init__(self, Pinned rings, uint64_t rings_gpa, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned slots,
                  uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
-                 uint64_t tables_gpa=0, bint event_idx=False, bint merge=False):
+                 uint64_t tables_gpa=0, bint event_idx=False, bint merge=False, bint in_order=False):
         """`rings`, `slots` and `tables` (of indirect descriptors) are what is mapped at the addresses beside them."""
         self.rings, self.slots, self.tables = rings, slots, tables
         self.q.size, self.q.event_idx = size, event_idx
@@ -167,15 +183,8 @@ cdef class SplitDriver(Watched):
         self.q.avail, self.q.used = <virtq_avail_t*>a, <virtq_used_t*>u
         self.q.avail_ring, self.q.used_ring = split_avail_ring(a), split_used_ring(u)
         self.q.avail_event = split_avail_event(u, size)
-        cdef uint32_t count = size if tables is not None else size // parts
-        self.q.buffers.host = _at(slots, 0, <Py_ssize_t>count * slot_bytes)
-        self.q.buffers.gpa, self.q.buffers.slot_bytes = slots_gpa, slot_bytes
-        self.q.buffers.count, self.q.buffers.parts, self.q.buffers.merge = count, parts, merge
-        self.q.indirect = NULL
-        if tables is not None:
-            self.q.indirect = <virtq_desc_t*>_at(tables, 0, <Py_ssize_t>count * parts * sizeof(virtq_desc_t))
-        if not buffers_init(&self.q.buffers):
-            raise MemoryError
+        _own_buffers(&self.q.buffers, slots, slots_gpa, slot_bytes, size, parts, tables is not None, merge, in_order)
+        self.q.indirect = <virtq_desc_t*>_tables(tables, self.q.buffers.count * parts)
         split_driver_layout(&self.q, device_writes, tables_gpa)
         self.w = watched(&self.q, split_driver_ready, split_driver_arm, split_driver_disarm, True)
 
@@ -195,11 +204,9 @@ cdef class SplitDriver(Watched):
         return split_driver_publish(&self.q)
 
     def release(self, Burst reserved, uint32_t first=0):
-        """Take back the reserved frames from `first` on that will not be sent."""
-        cdef uint32_t i
-        for i in range(first, reserved.b.frames_n):
-            buffers_give(&self.q.buffers, reserved.b.frames[i].id)
+        """Take back the reserved frames from `first` on that will not be sent; only the last reservation can be taken back."""
         if first < reserved.b.frames_n:
+            buffers_untake(&self.q.buffers, reserved.b.frames_n - first)
             reserved.b.frames_n = first
 
     def collect(self, Burst to, uint32_t limit=256):

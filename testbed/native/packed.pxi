@@ -1,0 +1,197 @@
+"""Packed virtqueues: the device's and the driver's side."""
+
+cdef extern from "packed_device.h":
+    ctypedef struct packed_desc_t:
+        uint64_t addr
+    ctypedef struct packed_event_t:
+        uint16_t desc
+    cdef struct packed_device:
+        regions* memory
+        packed_desc_t* ring
+        packed_event_t* driver_event
+        packed_event_t* device_event
+        uint32_t size
+        cursor next, used
+        bint event_idx, indirect, merge, in_order
+        int fault
+        port_counters_t* count
+    uint32_t packed_device_fetch(packed_device*, burst*, uint32_t) nogil
+    bint packed_device_complete(packed_device*, const burst*) nogil
+    uint32_t packed_device_deliver(packed_device*, const burst*, uint32_t, int32_t, uint64_t*) nogil
+    bint packed_device_publish(packed_device*) nogil
+    bint packed_device_ready(void*) noexcept nogil
+    bint packed_device_arm(void*) noexcept nogil
+    void packed_device_disarm(void*) noexcept nogil
+
+cdef extern from "packed_driver.h":
+    cdef struct packed_driver:
+        driver_buffers buffers
+        packed_desc_t* ring
+        packed_event_t* driver_event
+        packed_event_t* device_event
+        uint32_t size
+        packed_desc_t* indirect
+        bint event_idx
+        bint broken
+    void packed_driver_layout(packed_driver*, bint, uint64_t)
+    void packed_driver_reclaim(packed_driver*) nogil
+    uint32_t packed_driver_reserve(packed_driver*, burst*, uint32_t) nogil
+    void packed_driver_send(packed_driver*, burst*) nogil
+    uint32_t packed_driver_collect(packed_driver*, burst*, uint32_t) nogil
+    void packed_driver_post(packed_driver*, const burst*) nogil
+    void packed_driver_post_all(packed_driver*) nogil
+    bint packed_driver_publish(packed_driver*) nogil
+    bint packed_driver_ready(void*) noexcept nogil
+    bint packed_driver_arm(void*) noexcept nogil
+    void packed_driver_disarm(void*) noexcept nogil
+
+
+cdef class PackedDevice(Watched):
+    """The device's side of one packed virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
+
+    cdef packed_device q
+    cdef Regions memory
+    cdef Pinned counters
+    cdef uint64_t copied
+
+    def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned counters,
+                 Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
+                 bint in_order=False):
+        self.memory, self.counters = memory, counters
+        self.q.memory = &memory.m
+        self.q.size = size
+        self.q.event_idx, self.q.indirect, self.q.merge, self.q.in_order = event_idx, indirect, merge, in_order
+        self.q.count = <port_counters_t*>_at(counters, counters_offset, sizeof(port_counters_t))
+        cdef uint8_t* d = regions_resolve(&memory.m, desc, size * sizeof(packed_desc_t))
+        cdef uint8_t* e = regions_resolve(&memory.m, driver_event, sizeof(packed_event_t))
+        cdef uint8_t* f = regions_resolve(&memory.m, device_event, sizeof(packed_event_t))
+        if d is NULL or e is NULL or f is NULL:
+            raise ValueError(f"a virtqueue of {size} entries at {desc:#x}, {driver_event:#x}, {device_event:#x} leaves the guest's memory")
+        if <uint64_t>d % 16 or <uint64_t>e % 4 or <uint64_t>f % 4:
+            raise ValueError(f"a virtqueue at {desc:#x}, {driver_event:#x}, {device_event:#x} is not aligned to 16, 4 and 4 bytes")
+        self.q.ring = <packed_desc_t*>d
+        self.q.driver_event, self.q.device_event = <packed_event_t*>e, <packed_event_t*>f
+        self.q.next.wrap = self.q.used.wrap = True
+        self.w = watched(&self.q, packed_device_ready, packed_device_arm, packed_device_disarm, True)
+
+    def fetch(self, Burst to, uint32_t limit=256):
+        """Take available transmit chains into `to`; return how many frames. A broken queue gives 0 and sets `fault`."""
+        with nogil:
+            packed_device_fetch(&self.q, &to.b, limit)
+        return to.b.frames_n
+
+    def complete(self, Burst done):
+        """Give the chains of a fetched burst back; True: the driver wants a call."""
+        cdef bint call
+        with nogil:
+            call = packed_device_complete(&self.q, &done.b)
+        return call
+
+    def deliver(self, Burst frames, uint32_t first, int32_t port):
+        """Copy the frames for `port` from index `first` on into receive buffers; return the index of the first that must wait."""
+        cdef uint32_t stopped
+        with nogil:
+            stopped = packed_device_deliver(&self.q, &frames.b, first, port, &self.copied)
+        return stopped
+
+    def publish(self):
+        """Show the driver what was used; True: it wants a call."""
+        return packed_device_publish(&self.q)
+
+    @property
+    def fault(self):
+        """Code of the fault that broke the queue (a word of port_counters), or 0."""
+        return self.q.fault
+
+    @property
+    def bytes_copied(self):
+        return self.copied
+
+    @property
+    def position(self):
+        """Where the next available and the next used descriptor are, with their wrap counters: (offset, wrap), (offset, wrap)."""
+        return (self.q.next.position, bool(self.q.next.wrap)), (self.q.used.position, bool(self.q.used.wrap))
+
+    def resume(self, uint16_t next_offset, bint next_wrap, uint16_t used_offset, bint used_wrap):
+        """Go on where another device left off; raises ValueError outside the ring."""
+        if next_offset >= self.q.size or used_offset >= self.q.size:
+            raise ValueError(f"a ring of {self.q.size} descriptors has no position {max(next_offset, used_offset)}")
+        self.q.next.position, self.q.next.wrap = next_offset, next_wrap
+        self.q.used.position, self.q.used.wrap = used_offset, used_wrap
+
+
+cdef class PackedDriver(Watched):
+    """The driver's side of one packed virtqueue and its buffers, in memory that the driver has mapped."""
+
+    cdef packed_driver q
+    cdef Pinned rings, slots, tables
+
+    def __init__(self, Pinned rings, uint64_t rings_gpa, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned slots,
+                 uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
+                 uint64_t tables_gpa=0, bint event_idx=False, bint merge=False, bint in_order=False):
+        """`rings`, `slots` and `tables` (of indirect descriptors) are what is mapped at the addresses beside them."""
+        self.rings, self.slots, self.tables = rings, slots, tables
+        self.q.size, self.q.event_idx = size, event_idx
+        self.q.ring = <packed_desc_t*>_at(rings, desc - rings_gpa, size * sizeof(packed_desc_t))
+        self.q.driver_event = <packed_event_t*>_at(rings, driver_event - rings_gpa, sizeof(packed_event_t))
+        self.q.device_event = <packed_event_t*>_at(rings, device_event - rings_gpa, sizeof(packed_event_t))
+        _own_buffers(&self.q.buffers, slots, slots_gpa, slot_bytes, size, parts, tables is not None, merge, in_order)
+        self.q.indirect = <packed_desc_t*>_tables(tables, self.q.buffers.count * parts)
+        packed_driver_layout(&self.q, device_writes, tables_gpa)
+        self.w = watched(&self.q, packed_driver_ready, packed_driver_arm, packed_driver_disarm, True)
+
+    def __dealloc__(self):
+        buffers_destroy(&self.q.buffers)
+
+    def reserve(self, Burst to, uint32_t want=256):
+        """Open up to `want` free buffers as frames to fill; return how many there are."""
+        with nogil:
+            packed_driver_reserve(&self.q, &to.b, want)
+        return to.b.frames_n
+
+    def send(self, Burst filled):
+        """Make the frames of a reserved and filled burst available; True: the device wants a kick."""
+        with nogil:
+            packed_driver_send(&self.q, &filled.b)
+        return packed_driver_publish(&self.q)
+
+    def release(self, Burst reserved, uint32_t first=0):
+        """Take back the reserved frames from `first` on that will not be sent; only the last reservation can be taken back."""
+        if first < reserved.b.frames_n:
+            buffers_untake(&self.q.buffers, reserved.b.frames_n - first)
+            reserved.b.frames_n = first
+
+    def collect(self, Burst to, uint32_t limit=256):
+        """Take received frames into `to`; return how many. Their buffers stay theirs until `post`."""
+        with nogil:
+            packed_driver_collect(&self.q, &to.b, limit)
+        return to.b.frames_n
+
+    def post(self, Burst emptied):
+        """Make the buffers of a collected burst available again; True: the device wants a kick."""
+        with nogil:
+            packed_driver_post(&self.q, &emptied.b)
+        return packed_driver_publish(&self.q)
+
+    def post_all(self):
+        """Make every free buffer available; True: the device wants a kick."""
+        packed_driver_post_all(&self.q)
+        return packed_driver_publish(&self.q)
+
+    def reclaim(self):
+        """Take back the buffers of frames that were sent; return how many buffers are free."""
+        packed_driver_reclaim(&self.q)
+        return self.q.buffers.free_n
+
+    @property
+    def buffers(self):
+        return self.q.buffers.count
+
+    @property
+    def free(self):
+        return self.q.buffers.free_n
+
+    @property
+    def broken(self):
+        """The device gave back what it never had: nothing from it can be trusted."""
+        return self.q.broken

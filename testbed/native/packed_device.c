@@ -1,0 +1,131 @@
+#include "packed_device.h"
+#include "packed_ring.h"
+
+static void latch(struct packed_device *q, int fault) {
+  if (!q->fault) q->fault = fault;
+}
+
+struct packed_copy { uint64_t addr; uint32_t len; uint16_t id, flags; };
+
+/* One descriptor, its two words read once each; its flags were acquired before. */
+static inline struct packed_copy read_desc(const packed_desc_t *d) {
+  const uint64_t *words = (const uint64_t *)d;
+  uint64_t image[2] = {load_relaxed(&words[0]), load_relaxed(&words[1])};
+  packed_desc_t copy;
+  memcpy(&copy, image, sizeof copy);
+  return (struct packed_copy){copy.addr, copy.len, copy.id, copy.flags};
+}
+
+/* §2.8.7: an indirect table's descriptors follow one another; only WRITE counts in their flags. */
+static int read_indirect(struct packed_device *q, const struct packed_copy *d, struct chain *c, bool writable) {
+  if (!q->indirect) return FAULT(indirect_off);
+  if (d->flags & VIRTIO_DESC_F_NEXT) return FAULT(indirect_next);
+  uint32_t entries = d->len / (uint32_t)sizeof(packed_desc_t);
+  if (d->len % sizeof(packed_desc_t) || entries == 0 || entries > VIRTIO_QUEUE_SIZE_MAX) return FAULT(indirect_length);
+  const packed_desc_t *table = (const packed_desc_t *)regions_resolve(q->memory, d->addr, d->len);
+  if (!table) return FAULT(address);
+  if ((uintptr_t)table % 8) return FAULT(alignment);
+  for (uint32_t i = 0; i < entries; i++) {
+    struct packed_copy e = read_desc(&table[i]);
+    if (e.flags & VIRTIO_DESC_F_INDIRECT) return FAULT(nested_indirect);
+    int fault = chain_direction(e.flags, writable);
+    if (!fault) fault = chain_add(c, q->memory, e.addr, e.len);
+    if (fault) return fault;
+  }
+  return 0;
+}
+
+/* Read the chain that begins at `at`; its descriptors follow one another in the ring, the id is in the last (§2.8.6). */
+static int read_chain(struct packed_device *q, struct cursor at, struct chain *c, bool writable) {
+  for (c->descriptors = 1;; c->descriptors++) {
+    struct packed_copy d = read_desc(&q->ring[at.position]);
+    c->id = d.id;
+    if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) {
+      return c->descriptors == 1 ? read_indirect(q, &d, c, writable) : FAULT(indirect_next);
+    }
+    int fault = chain_direction(d.flags, writable);
+    if (likely(!fault)) fault = chain_add(c, q->memory, d.addr, d.len);
+    if (unlikely(fault)) return fault;
+    if (likely(!(d.flags & VIRTIO_DESC_F_NEXT))) return 0;
+    if (unlikely(c->descriptors == q->size)) return FAULT(loop);
+    packed_step(&at, 1, q->size);
+  }
+}
+
+/* Acquire of the head's flags pairs with the driver's release of them, written after the rest of the chain (§2.8.14.1). */
+static inline int packed_peek(void *queue, struct cursor *at, struct chain *c, bool writable) {
+  struct packed_device *q = queue;
+  if (unlikely(q->fault)) return -q->fault;
+  if (!packed_is_avail(load_acquire(&q->ring[at->position].flags), at->wrap)) return 0;
+  int fault = read_chain(q, *at, c, writable);
+  if (unlikely(!fault && c->id >= q->size)) fault = FAULT(head_range);
+  if (unlikely(fault)) return latch(q, fault), -fault;
+  packed_step(at, c->descriptors, q->size);
+  return 1;
+}
+
+uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit) {
+  int fault = transmit_burst(q, packed_peek, &q->next, b, q->fault ? 0 : limit);
+  if (unlikely(fault)) latch(q, fault);
+  return b->frames_n;
+}
+
+/* Write a used descriptor. The flags of the first one since the last publication are held back: the driver looks there first, so it
+ * sees all of them at once and does not pull the line away while we write (§2.8.6: length counts only with WRITE). */
+static inline void packed_use(void *queue, uint32_t id, uint32_t len, uint16_t descriptors) {
+  struct packed_device *q = queue;
+  packed_desc_t *d = &q->ring[q->used.position];
+  uint16_t flags = packed_used_flags(q->used.wrap) | (len ? VIRTIO_DESC_F_WRITE : 0);
+  d->id = (uint16_t)id;
+  d->len = len;
+  if (q->staged) store_release(&d->flags, flags);
+  else q->staged = true, q->staged_at = q->used.position, q->staged_flags = flags;
+  packed_step(&q->used, descriptors, q->size);
+  q->since_call += descriptors;
+}
+
+/* Order: every used descriptor and the frames' bytes, then the first one's flags (release), a full fence, then the driver's event. */
+bool packed_device_publish(struct packed_device *q) {
+  if (!q->staged) return false;
+  store_release(&q->ring[q->staged_at].flags, q->staged_flags);
+  q->staged = false;
+  full_fence();
+  uint32_t slots = q->since_call;
+  q->since_call = 0;
+  return packed_wants(q->driver_event, q->used, slots, q->size);
+}
+
+bool packed_device_complete(struct packed_device *q, const struct burst *b) {
+  if (q->in_order && b->frames_n) {
+    /* §2.8.8: one used descriptor, where the batch begins, with the id of its last buffer */
+    uint32_t slots = 0;
+    for (uint32_t i = 0; i < b->frames_n; i++) slots += b->frames[i].descriptors;
+    packed_use(q, b->frames[b->frames_n - 1].id, 0, (uint16_t)slots);
+  } else {
+    for (uint32_t i = 0; i < b->frames_n; i++) packed_use(q, b->frames[i].id, 0, b->frames[i].descriptors);
+  }
+  return packed_device_publish(q);
+}
+
+uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+  struct receive r = {q, &q->next, q->size, q->merge, 0, q->count};
+  return receive_burst(&r, packed_peek, packed_use, b, first, port, bytes_copied);
+}
+
+int packed_device_ready(void *queue) {
+  struct packed_device *q = queue;
+  return !q->fault && packed_is_avail(load_relaxed(&q->ring[q->next.position].flags), q->next.wrap);
+}
+
+int packed_device_arm(void *queue) {
+  struct packed_device *q = queue;
+  if (q->fault) return false;
+  packed_ask(q->device_event, q->next, q->event_idx);
+  full_fence();
+  return packed_device_ready(q);
+}
+
+void packed_device_disarm(void *queue) {
+  struct packed_device *q = queue;
+  if (!q->fault) packed_hush(q->device_event);
+}
