@@ -1,6 +1,7 @@
 """The block of counters that each port of the vmm has, in the order in which native code counts.
 
-Reference: our own record. The word index of a `fault_` member is also the code by which native code reports that fault.
+Reference: our own record. The word index of a `fault_` member is also the code by which native code reports
+that fault.
 """
 
 from typing import Final
@@ -11,10 +12,10 @@ _NAMES: Final = (
     "frames_in", "bytes_in", "frames_out", "bytes_out", "kicks", "calls",
     "dropped_no_receiver", "dropped_link_down", "dropped_stalled", "dropped_too_long", "dropped_too_short",
     "dropped_rx_too_small", "dropped_same_port", "dropped_device_broken",
-    "fault_avail_jump", "fault_head_range", "fault_next_range", "fault_loop", "fault_chain_length", "fault_address",
-    "fault_length", "fault_zero_length", "fault_nested_indirect", "fault_indirect_next", "fault_indirect_length",
-    "fault_indirect_off", "fault_writable", "fault_readable", "fault_order", "fault_header", "fault_alignment",
-    "fault_register",
+    "fault_avail_jump", "fault_head_range", "fault_next_range", "fault_loop", "fault_chain_length",
+    "fault_address", "fault_length", "fault_zero_length", "fault_nested_indirect", "fault_indirect_next",
+    "fault_indirect_length", "fault_indirect_off", "fault_writable", "fault_readable", "fault_order",
+    "fault_header", "fault_alignment", "fault_register",
 )  # fmt: skip
 
 PORT_COUNTERS: Final = Record(
@@ -23,8 +24,9 @@ PORT_COUNTERS: Final = Record(
     "design: counters",
     *(Field(name, 8 * i, 8) for i, name in enumerate(_NAMES)),
 )
-"""`*_in`: from the guest; `*_out`: to the guest. `dropped_*` count where the frame came from, but for stalled, link_down,
-rx_too_small and device_broken, which count where it should have gone."""
+"""`*_in`: from the guest; `*_out`: to the guest. `dropped_*` count where the frame came from, but for stalled,
+rx_too_small and device_broken (a device at either end broke or was reset meanwhile), which count where it
+should have gone, and link_down, which counts where the link is."""
 
 COUNTER_NAMES: Final = tuple(
     name.replace("dropped_", "dropped.").replace("fault_", "fault.") for name in _NAMES

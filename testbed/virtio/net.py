@@ -1,7 +1,8 @@
 """The virtio network device, device side: between a guest's virtqueues and a port of the bridge.
 
-Reference: virtio 1.2 §5.1. Advertised: VERSION_1, MAC, STATUS, MTU, SPEED_DUPLEX, MRG_RXBUF, INDIRECT_DESC, EVENT_IDX, each only where the
-topology allows it. Not modelled, so not offered: control queue, checksum and segmentation offload, legacy.
+Reference: virtio 1.2 §5.1. Advertised: VERSION_1, MAC, STATUS, MTU, SPEED_DUPLEX, MRG_RXBUF, INDIRECT_DESC,
+EVENT_IDX, each only where the topology allows it. Not modelled, so not offered: control queue, checksum and
+segmentation offload, legacy.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +48,9 @@ class NetConfig:
 class VirtioNet:
     """A `Backend` towards the transport, a `Port` with one `Source` towards the bridge.
 
-    `counters` holds a `port_counters` record at `offset`; `changed` is called when the driver comes up or goes away.
+    `counters` holds a `port_counters` record at `offset`; `changed` is called when the driver comes up or
+    goes away, when its rings break and when the link changes; also within `fetch`, `complete` and `deliver`,
+    as their last act.
     """
 
     device_id = spec.DEVICE_ID_NET
@@ -101,8 +104,9 @@ class VirtioNet:
 
     def reset(self) -> None:
         """Drop both queues."""
-        self._rx = self._tx = None
-        self._changed()
+        if self._rx is not None:  # else nobody knew of it: a driver may reset as often as it likes
+            self._rx = self._tx = None
+            self._changed()
 
     def _queue(self, config: QueueConfig, features: int, merge: bool) -> SplitDevice:
         if not config.ready:
@@ -119,7 +123,8 @@ class VirtioNet:
             )
         try:
             queue = SplitDevice(
-                self._memory, config.size, config.desc, config.driver, config.device, self._counters, self._offset,
+                self._memory, config.size, config.desc, config.driver, config.device,
+                self._counters, self._offset,
                 event_idx=bool(features >> spec.F_EVENT_IDX & 1),
                 indirect=bool(features >> spec.F_INDIRECT_DESC & 1),
                 merge=merge,
@@ -138,13 +143,13 @@ class VirtioNet:
 
     @property
     def watched(self) -> Watched | None:
-        """The transmit queue."""
-        return self._tx
+        """The transmit queue, while it is in use."""
+        return self._tx if self.device.active else None
 
     @property
     def room(self) -> Sequence[Watched]:
-        """The receive queue."""
-        return () if self._rx is None else (self._rx,)
+        """The receive queue, while it is in use."""
+        return () if self._rx is None or not self.device.active else (self._rx,)
 
     @property
     def receiving(self) -> bool:
@@ -152,24 +157,40 @@ class VirtioNet:
         return self._rx is not None and self.device.active and self.link_up
 
     def fetch(self, burst: Burst, limit: int) -> int:
-        """Take frames from the guest; a broken queue ends the device."""
-        if self._tx is None:
+        """Take frames from the guest; a queue that is broken and empty ends the device."""
+        tx = self._tx
+        if tx is None or not self.device.active:
             return 0
-        count = self._tx.fetch(burst, limit)
-        if self._tx.fault and not count:
-            self._broken(self._tx)
+        count = tx.fetch(burst, limit)
+        if count and not self.link_up:
+            self.count_dropped("link_down", count)
+            self.complete(burst)
+            return 0
+        if tx.fault and not count:
+            self._broken(tx)
         return count
 
     def complete(self, burst: Burst) -> None:
-        """Return transmit buffers; call the driver where it asks for it."""
-        if self._tx is not None and self._tx.complete(burst):
+        """Return transmit buffers, call the driver where it asks for it.
+
+        What came before a fault is sent; the device breaks here, for a broken queue is never ready again.
+        """
+        tx = self._tx
+        if tx is None:
+            return
+        if tx.complete(burst):
             self._call()
+        if tx.fault:
+            self._broken(tx)
 
     def deliver(self, burst: Burst, first: int, number: int) -> int:
         """Copy frames into receive buffers; call the driver where it asks for it."""
         rx = self._rx
         if rx is None or not self.device.active:
             self.count_dropped("device_broken", burst.count_for(number, first))
+            return len(burst)
+        if not self.link_up:
+            self.count_dropped("link_down", burst.count_for(number, first))
             return len(burst)
         reached = rx.deliver(burst, first, number)
         if rx.publish():
