@@ -67,7 +67,6 @@ class RegisterFile:
     """One device's registers.
 
     Parameters
-    ----------
     registers: the declaration.
     unimplemented: names of registers that the device stores but does not act upon.
     narrow_writes: names of registers that take writes of fewer bytes than they have.
@@ -88,8 +87,7 @@ class RegisterFile:
         self._readers: dict[int, Read] = {}
         self._writers: dict[int, Write] = {}
 
-    # --- the bus side
-    # -----------------------------------------------------------------------------------------
+    # the bus side
 
     def read(self, offset: int, size: int) -> int:
         """Return what a load of `size` bytes (1 to 8) at `offset` gives."""
@@ -112,8 +110,7 @@ class RegisterFile:
         reg, start = found
         return reg.name if reg.count == 1 else f"{reg.name}[{(start - reg.offset) // (reg.step or reg.size)}]"
 
-    # --- the device's side
-    # ------------------------------------------------------------------------------------
+    # the device's side
 
     def __getitem__(self, name: str) -> int:
         """Return the stored value of a register, without side effect."""
@@ -178,8 +175,7 @@ class RegisterFile:
                 changed[self.name_at(offset)] = value
         return changed
 
-    # --- how an access finds its way
-    # --------------------------------------------------------------------------
+    # how an access finds its way
 
     def _single(self, name: str) -> int:
         reg = self.registers[name]
@@ -261,8 +257,7 @@ class RegisterFile:
             others = self._values.get(piece.start, piece.reg.reset) & ~written
         return others | part << 8 * piece.first
 
-    # --- one function a register and direction
-    # ----------------------------------------------------------------
+    # one function a register and direction
 
     def _reader(self, offset: int, reg: Reg) -> Read:
         values, reset = self._values, reg.reset
