@@ -12,11 +12,13 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Final, Literal
 
+import uvloop
+
 from launcher import usage
 from launcher.forkclient import ROLES
 from launcher.processes import Process
 from launcher.result import INTERRUPTED, ProcessResult, Result, exit_code, machine
-from launcher.rundir import RunDirectory
+from launcher.rundir import Holder, RunDirectory, claim
 from launcher.service import Service
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
@@ -50,6 +52,8 @@ class Run:
         self.supervisor = Supervisor(plan, directory, watcher, roles=roles)
         self.workloads = WorkloadRun(plan, self.supervisor, watcher)
         self.state: RunState = "starting"
+        self.idle = asyncio.Event()
+        """Set when the workloads are over."""
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._directory = directory
         self._has_workloads = workloads
@@ -62,6 +66,7 @@ class Run:
         error = None
         service = Service(self)
         self._handle_signals()
+        self.watcher.begin(self)
         try:
             await service.start(self._directory.path)
             with contextlib.suppress(PeerGone):
@@ -74,6 +79,8 @@ class Run:
                 await self._wind_down()
                 self.result.set_result(self._result(error))
             finally:
+                self._release_signals()
+                await self.watcher.end()
                 await service.close()
                 await self.supervisor.close()
                 self._directory.release()
@@ -92,6 +99,7 @@ class Run:
         if self._has_workloads:
             await self.workloads.run()
         self.state = "idle"
+        self.idle.set()
         if self._stay:
             await self._stop.wait()
 
@@ -111,6 +119,11 @@ class Run:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
+
+    def _release_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._signal:
@@ -165,3 +178,16 @@ def raise_descriptor_limit() -> None:
     wanted = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def run_plan(plan: Plan, holder: Holder, watcher: Watcher, roles: Mapping[str, str] = ROLES) -> Result:
+    """Run a plan with its workloads, take it down, and return the result.
+
+    Raises ConfigError when the topology is already running, MachineError when its directory is not safe.
+    """
+
+    async def execute() -> Result:
+        with claim(holder) as directory:
+            return await Run(plan, directory, watcher, roles=roles).execute()
+
+    return uvloop.run(execute())

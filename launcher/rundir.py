@@ -201,6 +201,13 @@ def find(name: str) -> Holder:
     raise ConfigError(f"no topology {name} is running; running now: {others}")
 
 
+def wait_until_free(name: str) -> None:
+    """Wait until the topology called `name` has left its directory, for `ENDING_SECONDS` at most."""
+    deadline = time.monotonic() + ENDING_SECONDS
+    while _is_held(path_of(name)) and time.monotonic() < deadline:
+        time.sleep(_ENDING_POLL_SECONDS)
+
+
 def clean() -> list[Path]:
     """Remove what dead runs left in the parent directory and return the paths."""
     removed = []

@@ -70,7 +70,6 @@ class Supervisor:
         watcher: Watcher,
         *,
         roles: Mapping[str, str] = ROLES,
-        ready_seconds: float = READY_SECONDS,
     ) -> None:
         self.plan = plan
         self.processes = {process.name: Process(process) for process in plan.processes}
@@ -81,7 +80,6 @@ class Supervisor:
         self.started_ns = time.monotonic_ns()
         self._directory = directory
         self._watcher = watcher
-        self._ready_seconds = ready_seconds
         self._by_pid: dict[int, Process] = {}
         self._pending: dict[_Key, _Pending] = {}
         self._changed = asyncio.Event()
@@ -92,6 +90,11 @@ class Supervisor:
         self.segments = Segments(plan)
         self._channel = Channel(directory.path, self._received, self._nonsense)
         self._server = ForkServer(directory, self, roles)
+
+    @property
+    def server_pid(self) -> int:
+        """The fork server's process number."""
+        return self._server.pid
 
     @property
     def alive(self) -> list[Process]:
@@ -108,7 +111,7 @@ class Supervisor:
         """
         self.segments.create()
         try:
-            async with asyncio.timeout(self._ready_seconds):
+            async with asyncio.timeout(READY_SECONDS):
                 await self._bring_up()
         except TimeoutError:
             raise MachineError(self._not_ready_text()) from None
@@ -144,7 +147,7 @@ class Supervisor:
         lines = last_lines(self._log(late[0]))
         said = "".join(f"\n  {line}" for line in lines) or " nothing"
         return (
-            f"every process must be ready within {self._ready_seconds:g} s, "
+            f"every process must be ready within {READY_SECONDS:g} s, "
             f"{len(late)} of {len(self.processes)} were not ({', '.join(late[:5])}); {late[0]} said:{said}"
         )
 
@@ -257,8 +260,10 @@ class Supervisor:
                 pending.answer.set_exception(PeerGone(self._how_gone(process.name)))
 
     def _how_gone(self, name: str) -> str:
-        how = next((died.how for died in self.died if died.name == name), "is gone")
-        return f"{name} {how}"
+        told = {died.name: died.how for died in self.died}
+        # A process without a record of its own went with the fork server.
+        who = name if name in told else FORK_SERVER
+        return f"{who} {told.get(who, 'is gone')}"
 
     def _log(self, name: str) -> Path:
         return self._directory.path / f"{name}{LOG_SUFFIX}"

@@ -5,14 +5,24 @@ what they show.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from launcher.result import Died, FlowResult
 from testbed.messages.control import GuestReport
 from testbed.messages.entries import FlowEntry, Plan
 
+if TYPE_CHECKING:
+    from launcher.run import Run
+
 
 class Watcher:
     """Hears what happens in a run."""
+
+    def begin(self, run: "Run") -> None:
+        """Look at this run from now on."""
+
+    async def end(self) -> None:
+        """Look no more; the result is about to be told."""
 
     def starting(self, plan: Plan) -> None:
         """Processes are about to be started."""

@@ -1,0 +1,98 @@
+"""Commands about topologies that run in the background: up, ps, stats, down.
+
+Not modelled: topologies of other users or machines.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launcher.output import STDOUT, check_writable, complain, write_json
+
+Name = Annotated[str, typer.Argument(help="A running topology.", show_default=False)]
+Json = Annotated[
+    str,
+    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the application."""
+    for command in (up, ps, stats, down):
+        app.command()(command)
+
+
+def up(
+    file: Annotated[Path, typer.Argument(help="A topology file (YAML).", show_default=False)],
+    workloads: Annotated[bool, typer.Option(help="Run the file's workloads.")] = True,
+    json: Annotated[
+        str, typer.Option("--json", metavar="FILE", help="Write the result there when it ends.")
+    ] = "",
+) -> None:
+    """Bring a topology up and leave it running in the background."""
+    check_writable(json)
+    if json == STDOUT:
+        raise typer.BadParameter("name a file: up ends before there is a result")
+    from launcher import forkclient
+    from launcher.background import NotUp, Order, start
+    from launcher.prepare import prepare
+
+    plan = prepare(file)
+    where = str(Path(json).absolute()) if json else ""
+    order = Order(plan=plan, file=str(file), workloads=workloads, json=where, roles=forkclient.ROLES)
+    answer = start(order)
+    if isinstance(answer, NotUp):
+        complain(answer.problems)
+        raise typer.Exit(answer.exit_code)
+    name = plan.topology
+    typer.echo(f"{name} is up (pid {answer.pid})")
+    typer.echo(f"look: virtbed ps {name}, virtbed stats {name}; end: virtbed down {name}")
+
+
+def ps(
+    name: Annotated[str, typer.Argument(help="A running topology; all of them when left out.")] = "",
+    json: Json = "",
+) -> None:
+    """Show the topologies that run, or the processes and flows of one."""
+    check_writable(json)
+    from launcher.ps import all_status, ps_view, status
+    from launcher.table import console
+
+    shown = status(name) if name else all_status()
+    write_json(shown, json)
+    if json != STDOUT:
+        console().print(ps_view(shown))
+
+
+def stats(
+    name: Name,
+    process: Annotated[list[str] | None, typer.Argument(help="Only these processes.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show counters that are zero too.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look every second; end with Ctrl-C.")] = False,
+    json: Json = "",
+) -> None:
+    """Show the counters of a running topology; looking disturbs nobody."""
+    check_writable(json)
+    from launcher.stats import Look, show, watch_until_gone
+
+    look = Look(name, tuple(process or ()), every=every)
+    if watch:
+        watch_until_gone(look, json)
+    else:
+        show(look, json)
+
+
+def down(name: Name, json: Json = "") -> None:
+    """End a running topology in order and print the result of what ran."""
+    check_writable(json)
+    from launcher import rundir
+    from launcher.result import Result
+    from launcher.service import Down, ask
+    from launcher.table import show_result
+
+    result = ask(name, Down(), Result)
+    rundir.wait_until_free(name)
+    write_json(result, json)
+    show_result(result, quiet=json == STDOUT)
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,211 @@
+"""The tables that a person reads at the end of a run.
+
+What went wrong is said in words below the tables; what is zero is a dash. Not modelled: charts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from launcher import figures
+from launcher.result import INTERRUPTED, Died, FlowResult, ProcessResult, Result
+
+PROCESS_ROWS_MAX: Final = 16
+PLAIN_WIDTH: Final = 160
+"""Columns where there is no terminal to ask."""
+_QUIET_COUNTERS: Final = ("dropped.", "fault.")
+_REFUSED: Final = ("exits.unknown_address", "exits.bad_syndrome")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that does not squeeze tables where there is no terminal."""
+    chosen = Console(stderr=stderr, highlight=False)
+    return (
+        chosen
+        if chosen.is_terminal
+        else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
+    )
+
+
+def new_table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """Return a table with columns of text and columns of numbers."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for name in left:
+        table.add_column(name, overflow="fold", header_style="dim")
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    return table
+
+
+def _alarm(number: float) -> str:
+    return f"[bold red]{number:,.0f}[/]" if number else figures.NOTHING
+
+
+def _latency(flow: FlowResult) -> tuple[str, ...]:
+    latency = flow.latency_us or {}
+    return tuple(f"{latency[p]:,.1f}" if p in latency else figures.NOTHING for p in ("p50", "p99", "p999"))
+
+
+def _verdict(flow: FlowResult) -> str:
+    if flow.good:
+        return "[green]good[/]"
+    return "[yellow]ended early[/]" if flow.failed == INTERRUPTED else "[bold red]FAILED[/]"
+
+
+def flow_table(flows: Iterable[FlowResult]) -> Table:
+    """Return the flows: what was sent, what arrived, how fast."""
+    numbers = [
+        "bytes",
+        "sent",
+        "received",
+        "lost",
+        "reordered",
+        "corrupted",
+        "duplicated",
+        "Mframe/s",
+        "Gbit/s",
+    ]
+    table = new_table("Flows", ["flow", "kind", "from", "to"], [*numbers, "p50 us", "p99 us", "p999 us", ""])
+    for flow in flows:
+        table.add_row(
+            escape(flow.name),
+            flow.kind,
+            escape(flow.source),
+            escape(flow.destination),
+            f"{flow.frame_bytes:g}",
+            figures.count(flow.sent),
+            figures.count(flow.received),
+            *(_alarm(number) for number in (flow.lost, flow.reordered, flow.corrupted, flow.duplicated)),
+            figures.mega(flow.frames_per_second),
+            figures.giga(flow.bits_per_second),
+            *_latency(flow),
+            _verdict(flow),
+        )
+    return table
+
+
+class _Counted:
+    """A process's counters, summed as the table shows them."""
+
+    def __init__(self, counters: Mapping[str, int]) -> None:
+        self._counters = counters
+
+    def sum(self, *parts: str) -> int:
+        """Return the sum of the counters whose name has one of these parts at its start or after a dot."""
+        return sum(value for name, value in self._counters.items() if _has_part(name, parts))
+
+
+def _has_part(name: str, parts: Iterable[str]) -> bool:
+    return any(name.startswith(part) or f".{part}" in name for part in parts)
+
+
+def process_table(processes: Sequence[ProcessResult], counters: Mapping[str, Mapping[str, int]]) -> Table:
+    """Return what each process used and did, the busiest first where there are many."""
+    numbers = [
+        "pid",
+        "CPU s",
+        "PSS MiB",
+        "exits",
+        "interrupts",
+        "bells asked",
+        "bells sent",
+        "wake-ups",
+        "drops",
+        "faults",
+    ]
+    table = new_table("Processes", ["process", "role"], numbers)
+    shown = processes
+    if len(processes) > PROCESS_ROWS_MAX:
+        shown = sorted(processes, key=lambda process: -process.cpu_seconds)[:PROCESS_ROWS_MAX]
+    for process in shown:
+        counted = _Counted(counters.get(process.name, {}))
+        table.add_row(
+            escape(process.name),
+            process.role,
+            str(process.pid),
+            f"{process.cpu_seconds:.2f}",
+            figures.mebibytes(process.pss_bytes),
+            *(
+                figures.count(counted.sum(p))
+                for p in ("exits.", "interrupts.", "bell.asked", "bell.sent", "bell.wakeups")
+            ),
+            *(_alarm(counted.sum(part)) for part in _QUIET_COUNTERS),
+        )
+    if len(shown) < len(processes):
+        table.add_row(*_rest(processes, shown))
+    return table
+
+
+def _rest(processes: Sequence[ProcessResult], shown: Sequence[ProcessResult]) -> tuple[str, ...]:
+    names = {process.name for process in shown}
+    rest = [process for process in processes if process.name not in names]
+    cpu = f"{sum(process.cpu_seconds for process in rest):.2f}"
+    return (
+        f"and {len(rest)} more",
+        "",
+        "",
+        cpu,
+        figures.mebibytes(sum(process.pss_bytes or 0 for process in rest)),
+    )
+
+
+def _notable(counters: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
+    """Say every drop, fault and refused access, each with its reason."""
+    for process, values in counters.items():
+        for name, value in values.items():
+            if _has_part(name, (*_QUIET_COUNTERS, *_REFUSED)) and value:
+                yield f"[yellow]{escape(process)}[/] counted {value:,} {escape(name)}"
+
+
+def died_line(died: Died) -> str:
+    """Say who died and how."""
+    return f"[bold red]{escape(died.name)}[/] ({died.role}, pid {died.pid}) {escape(died.how)}"
+
+
+def problem_lines(result: Result) -> Iterable[str]:
+    """Say everything that went wrong, a line each."""
+    if result.error:
+        yield f"[bold red]{escape(result.error)}[/]"
+    for died in result.died:
+        yield died_line(died)
+        yield from (f"  [dim]{escape(line)}[/]" for line in died.log)
+    for flow in result.flows:
+        if flow.failed and flow.failed != INTERRUPTED:
+            yield f"flow [bold red]{escape(flow.name)}[/] failed: {escape(flow.failed)}"
+    for report in result.reports:
+        where = f"[yellow]{escape(report.device)}[/] of {escape(report.guest)}"
+        yield f"{where} broke a rule: {escape(report.reason)}: {escape(report.detail)}"
+
+
+def result_view(result: Result) -> RenderableType:
+    """Return the whole result as a person reads it."""
+    parts: list[RenderableType] = []
+    if result.flows:
+        parts += [flow_table(result.flows), ""]
+    if started := [process for process in result.processes if process.pid]:
+        parts += [process_table(started, result.counters), ""]
+    parts += [*_notable(result.counters), *problem_lines(result), _last_line(result)]
+    return Group(*parts)
+
+
+def _last_line(result: Result) -> str:
+    good = sum(flow.good for flow in result.flows)
+    flows = f", {good} of {figures.plural(len(result.flows), 'flow')} good" if result.flows else ""
+    colour = "green" if result.exit_code == 0 else "red"
+    verdict = {0: "good", 1: "expectation failed", 3: "a process died or the machine refused"}
+    said = verdict.get(result.exit_code, INTERRUPTED)
+    return f"[bold {colour}]{escape(result.topology)}: {said}[/]{flows}, {figures.seconds(result.seconds)}"
+
+
+def show_result(result: Result, *, quiet: bool) -> None:
+    """Print the result to standard output; when quiet only what went wrong, to standard error."""
+    if not quiet:
+        console().print(result_view(result))
+        return
+    for line in problem_lines(result):
+        console(stderr=True).print(line)
