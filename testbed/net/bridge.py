@@ -1,8 +1,9 @@
 """A learning bridge between ports: one copy a frame, from the sender's buffers into the receiver's.
 
-Reference: IEEE 802.1Q §8.6 (forwarding), §8.7 (learning), §8.8 (filtering database). Each source has a lane: the burst it is sending
-and how far each receiver has got with it. A full receiver holds its lane back (no frame is lost), but no longer than
-`stall_ns`: a guest that never takes its frames must not stop those that send to everyone.
+Reference: IEEE 802.1Q §8.6 (forwarding), §8.7 (learning), §8.8 (filtering database). Each source has a lane:
+the burst it is sending and how far each receiver has got with it. A full receiver holds its lane back (no
+frame is lost), but no longer than `stall_ns`: a guest that never takes its frames must not stop those that
+send to everyone. Whatever a port does may make its owner call `refresh` or `detach` in the middle of a turn.
 Not modelled: spanning tree, VLANs.
 """
 
@@ -10,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from testbed.native import FRAMES_MAX, Burst, MacTable, Pinned
+from testbed.errors import ConfigError
+from testbed.native import FLOOD, FRAMES_MAX, Burst, MacTable, Pinned, Watched
 from testbed.net.port import Port, Source
 from testbed.spec.virtio_net import FRAME_BYTES_MAX
 
@@ -26,19 +28,29 @@ class Attachment:
         self.number, self.port, self.counters, self.offset = number, port, counters, offset
         self.lanes: list[Lane] = []
         self.stalled = False
+        """It held a sender back too long: what it has no room for is dropped until it takes frames again."""
         self.waiters = 0
         """Lanes that wait for this port's buffers."""
 
+    def look_for_room(self) -> None:
+        """Have the receive rings looked at exactly while a lane waits for them."""
+        for ring in self.port.room:
+            ring.active = self.waiters > 0
+
 
 class Lane:
-    """What one source is sending: the burst and, for each receiver that is not done, the next frame's index."""
+    """What one source is sending: the burst and, for each receiver that is not done, its next frame."""
 
-    def __init__(self, source: Source, attachment: Attachment) -> None:
-        self.source, self.attachment = source, attachment
+    def __init__(self, source: Source, ring: Watched, attachment: Attachment) -> None:
+        self.source, self.ring, self.attachment = source, ring, attachment
         self.burst = Burst()
+        self.loaded = False
+        """The burst was fetched and not yet completed."""
         self.waiting: dict[int, int] = {}
         self.blocked_on: tuple[Attachment, ...] = ()
         self.blocked_since_ns = 0
+        self.closed = False
+        """The queue it drew from is gone: its burst must never be completed."""
 
 
 class Bridge:
@@ -50,56 +62,74 @@ class Bridge:
         self.table = MacTable(table_size, learned_max=table_size // 4, age_seconds=AGE_SECONDS)
         self.attachments: dict[int, Attachment] = {}
         self._stall_ns, self._clock = stall_ns, clock
-        self._blocked: set[Lane] = set()
+        self._blocked: dict[Lane, None] = {}
         self._now_seconds = 0
         self.refresh_clock()
 
     def attach(self, port: Port, counters: Pinned, offset: int) -> Attachment:
-        """Add a port; its counters (a `port_counters` record) begin at `offset`."""
+        """Add a port; its counters (a `port_counters` record) begin at `offset`.
+
+        ConfigError where the bridge has no port left.
+        """
         number = next(n for n in range(len(self.attachments) + 1) if n not in self.attachments)
+        try:
+            self.table.open_port(number, False)
+        except ValueError as error:
+            raise ConfigError(f"{port.name} finds no port: {error}; spread the guests over hosts") from error
+        # before its driver is up: nobody can learn the address away, and frames for it are not flooded
+        self.table.fix(port.mac, number)
         attachment = Attachment(number, port, counters, offset)
         self.attachments[number] = attachment
         return attachment
 
     def refresh(self, attachment: Attachment) -> None:
-        """Take notice that a port's driver came up, went away or changed its queues."""
+        """Take notice that a port's driver came up, went away or changed its queues, or that its link
+        changed.
+
+        A lane whose queue is still in use goes on with its burst; the frames of any other are dropped.
+        """
+        number, port = attachment.number, attachment.port
+        lanes = [
+            self._lane(attachment, source, ring)
+            for source in port.sources
+            if (ring := source.watched) is not None
+        ]
         for lane in attachment.lanes:
-            self._abandon(lane)
-        port = attachment.port
-        attachment.lanes = [Lane(source, attachment) for source in port.sources]
+            if lane not in lanes:
+                self._abandon(lane)
+        attachment.lanes = lanes
         attachment.stalled = False
-        self.table.drop_port(attachment.number)
-        self.table.open_port(attachment.number, port.receiving)
-        if port.receiving:
-            self.table.fix(port.mac, attachment.number)
+        attachment.look_for_room()
+        self.table.open_port(number, port.receiving)
+        if not port.receiving:
+            self.table.drop_port(number)
+            self.table.fix(port.mac, number)
 
     def detach(self, attachment: Attachment) -> None:
         """Remove a port; what waits for it is dropped."""
         for lane in attachment.lanes:
             self._abandon(lane)
+        attachment.lanes = []
         self.table.open_port(attachment.number, False)
         self.table.drop_port(attachment.number)
+        for other in self.attachments.values():
+            for lane in other.lanes:
+                if attachment.number in lane.waiting:
+                    self._drop(lane, attachment, "device_broken")
         del self.attachments[attachment.number]
-        for lane in list(self._blocked):
-            lane.waiting.pop(attachment.number, None)
-            if not lane.waiting:
-                self._finish(lane)
 
     def turn(self, lane: Lane) -> bool:
         """Move what one lane has as far as it goes; say whether anything moved."""
-        if not lane.waiting:
-            if not lane.source.fetch(lane.burst, FRAMES_MAX):
-                return False
-            self._address(lane)
+        if lane.closed or not (lane.loaded or self._load(lane)):
+            return False
+        return self._move(lane)
+
+    def room(self, attachment: Attachment) -> bool:
+        """Go on with the lanes that wait for a port which has buffers again; say whether anything moved."""
         moved = False
-        for number, first in list(lane.waiting.items()):
-            moved |= self._deliver(lane, number, first)
-        if not lane.waiting:
-            self._finish(lane)
-            return True
-        if moved or not lane.blocked_since_ns:
-            lane.blocked_since_ns = self._clock()
-            self._block(lane)
+        for lane in tuple(self._blocked):
+            if attachment.number in lane.waiting:
+                moved |= self.turn(lane)
         return moved
 
     def retry(self) -> bool:
@@ -107,10 +137,10 @@ class Bridge:
         if not self._blocked:
             return False
         moved, now_ns = False, self._clock()
-        for lane in list(self._blocked):
+        for lane in tuple(self._blocked):
             if self.turn(lane):
                 moved = True
-            elif now_ns - lane.blocked_since_ns > self._stall_ns:
+            elif lane in self._blocked and now_ns - lane.blocked_since_ns >= self._stall_ns:
                 self._give_up(lane)
                 moved = True
         return moved
@@ -126,7 +156,38 @@ class Bridge:
             self.table.expire(now_seconds & 0xFFFF_FFFF)
         self._now_seconds = now_seconds
 
+    @staticmethod
+    def _lane(attachment: Attachment, source: Source, ring: Watched) -> Lane:
+        """Return the lane that draws from this queue already, or a new one."""
+        for lane in attachment.lanes:
+            if lane.source is source and lane.ring is ring and not lane.closed:
+                return lane
+        return Lane(source, ring, attachment)
+
+    def _load(self, lane: Lane) -> bool:
+        """Fetch the lane's next burst; say whether there is one."""
+        if not lane.source.fetch(lane.burst, FRAMES_MAX):
+            return False
+        lane.loaded = True
+        self._address(lane)
+        return True
+
+    def _move(self, lane: Lane) -> bool:
+        """Offer the burst to every receiver that is not done; complete it, or block the lane."""
+        moved = False
+        for number in tuple(lane.waiting):
+            moved |= self._deliver(lane, number)
+        if lane.closed:
+            return True
+        if not lane.waiting:
+            self._finish(lane)
+            return True
+        if moved or lane not in self._blocked:
+            self._block(lane)
+        return moved
+
     def _address(self, lane: Lane) -> None:
+        """Decide for every frame of a burst where it goes."""
         here = lane.attachment
         ports, flood = self.table.classify(
             lane.burst,
@@ -138,68 +199,74 @@ class Bridge:
         )
         if flood:
             ports = [n for n, a in self.attachments.items() if n != here.number and a.port.receiving]
-        for number in ports:
-            lane.waiting[number] = 0
+            if not ports:
+                here.port.count_dropped("no_receiver", lane.burst.count_for(FLOOD, 0))
+        lane.waiting = dict.fromkeys(ports, 0)
 
-    def _deliver(self, lane: Lane, number: int, first: int) -> bool:
+    def _deliver(self, lane: Lane, number: int) -> bool:
         """Give one receiver what it takes; say whether that was anything."""
-        target = self.attachments[number]
+        if number not in lane.waiting:  # dropped since the turn began
+            return False
+        target, first = self.attachments[number], lane.waiting[number]
         reached = target.port.deliver(lane.burst, first, number)
-        if reached == len(lane.burst):
-            target.stalled = False
-            del lane.waiting[number]
+        if number not in lane.waiting:
             return True
-        if reached == first and target.stalled:
-            self._drop(lane, target, reached)
-            return True
+        if target.stalled:
+            # frames between that are for others say nothing about this receiver
+            left = lane.burst.count_for(number, reached)
+            target.stalled = left == lane.burst.count_for(number, first)
         lane.waiting[number] = reached
-        if reached > first:
-            target.stalled = False
+        if reached == len(lane.burst):
+            del lane.waiting[number]
+        elif target.stalled:
+            self._drop(lane, target, "stalled")
+            return True
         return reached > first
 
-    def _drop(self, lane: Lane, target: Attachment, first: int) -> None:
-        target.port.count_dropped("stalled", lane.burst.count_for(target.number, first))
-        del lane.waiting[target.number]
+    @staticmethod
+    def _drop(lane: Lane, target: Attachment, reason: str) -> None:
+        """Drop what one receiver has not taken of a burst."""
+        first = lane.waiting.pop(target.number)
+        target.port.count_dropped(reason, lane.burst.count_for(target.number, first))
 
     def _give_up(self, lane: Lane) -> None:
         """Every receiver that still holds this lane back is stalled from now on."""
-        for number, first in list(lane.waiting.items()):
+        for number in tuple(lane.waiting):
             target = self.attachments[number]
             target.stalled = True
-            self._drop(lane, target, first)
+            self._drop(lane, target, "stalled")
         self._finish(lane)
 
     def _block(self, lane: Lane) -> None:
-        """Look at the rings of the receivers that hold a lane back, and no more at its own: it fetches nothing meanwhile."""
+        """Look at the rings of the receivers that hold a lane back, and not at its own meanwhile."""
         self._unblock(lane)
-        self._blocked.add(lane)
+        self._blocked[lane] = None
+        lane.blocked_since_ns = self._clock()
         lane.blocked_on = tuple(self.attachments[number] for number in lane.waiting)
         for target in lane.blocked_on:
             target.waiters += 1
-        self._set_active(lane)
+            target.look_for_room()
+        lane.ring.active = False
 
     def _unblock(self, lane: Lane) -> None:
-        self._blocked.discard(lane)
+        self._blocked.pop(lane, None)
         for target in lane.blocked_on:
             target.waiters -= 1
-        self._set_active(lane)
+            target.look_for_room()
         lane.blocked_on = ()
-
-    def _set_active(self, lane: Lane) -> None:
-        watched = lane.source.watched
-        if watched is not None:
-            watched.active = lane not in self._blocked
-        for target in lane.blocked_on:
-            for ring in target.port.room:
-                ring.active = target.waiters > 0
+        lane.ring.active = True
 
     def _finish(self, lane: Lane) -> None:
+        lane.loaded = False
+        self._unblock(lane)
+        # last: giving the buffers back may end the device, which refreshes its port
         lane.source.complete(lane.burst)
-        if lane.blocked_since_ns:
-            lane.blocked_since_ns = 0
-            self._unblock(lane)
 
     def _abandon(self, lane: Lane) -> None:
-        lane.waiting.clear()
+        """Forget a lane whose queue is gone; its frames lie in memory that the guest may use again."""
+        for number in tuple(lane.waiting):
+            self._drop(lane, self.attachments[number], "device_broken")
         lane.burst.clear()
+        lane.loaded = False
+        lane.closed = True
         self._unblock(lane)

@@ -29,11 +29,9 @@ class Datapath:
         self._forget_rings(port)
         self.bridge.refresh(attachment)
         for lane in attachment.lanes:
-            if (ring := lane.source.watched) is not None:
-                self._look_at(port, ring, partial(self.bridge.turn, lane))
+            self._look_at(port, lane.ring, partial(self.bridge.turn, lane))
         for ring in port.room:
-            ring.active = False  # until a sender waits for it
-            self._look_at(port, ring, self.bridge.retry)
+            self._look_at(port, ring, partial(self.bridge.room, attachment))
 
     def detach(self, port: Port) -> None:
         """Remove a NIC whose guest is gone."""
