@@ -9,7 +9,7 @@ from typing import Protocol
 
 from testbed.errors import MemoryFault
 from testbed.memory.guest import GuestMemory
-from testbed.messages.doorbell import Doorbell
+from testbed.messages.doorbell import Ringer
 from testbed.native import Pinned, SharedWords
 from testbed.observe.counters import Counters
 from testbed.spec import page_table
@@ -32,7 +32,7 @@ class Vcpu:
     """Loads and stores of one virtual CPU."""
 
     def __init__(
-        self, page: Pinned, memory: GuestMemory, bell: Doorbell, wait: Wait, counters: Counters
+        self, page: Pinned, memory: GuestMemory, bell: Ringer, wait: Wait, counters: Counters
     ) -> None:
         self.memory = memory
         self._words, self._bell, self._wait, self._counters = SharedWords(page), bell, wait, counters

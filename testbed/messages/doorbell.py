@@ -1,10 +1,11 @@
 """Doorbells between processes: a bell in shared memory says what happened, a ZeroMQ message wakes who sleeps.
 
-Reference: design, "Doorbells and interrupts". Each process binds one PULL socket, its inbox; whoever rings it connects a PUSH socket. A
-message has no content: the state is in shared memory. Rings asked for and messages sent are counted in the bell itself.
+Reference: design, "Doorbells and interrupts". Each process binds one PULL socket, its inbox; whoever rings it
+connects a PUSH socket. A message has no content: the state is in shared memory. Rings asked for and messages
+sent are counted in the bell itself. Not modelled: the eventfd form, for peers that are not ours.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import zmq
 
@@ -24,8 +25,18 @@ def control_endpoint(run_dir: str) -> str:
     return f"ipc://{run_dir}/control"
 
 
+class Ringer(Protocol):
+    """The producer's side of a doorbell, however its message travels."""
+
+    bell: Bell
+
+    def ring(self) -> None:
+        """Tell the other side that something happened."""
+        ...
+
+
 class Doorbell:
-    """The producer's side: rings a bell and sends a message only where the consumer sleeps."""
+    """The producer's side over ZeroMQ: rings a bell and sends a message only where the consumer sleeps."""
 
     def __init__(self, bell: Bell, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
         self.bell = bell

@@ -6,7 +6,7 @@ page is the guest's to write, so each is checked. What no device answers reads a
 
 from typing import Protocol
 
-from testbed.messages.doorbell import Doorbell
+from testbed.messages.doorbell import Ringer
 from testbed.native import Pinned, SharedWords, WordChanges
 from testbed.observe.counters import Counters
 from testbed.spec import vcpu_page as spec
@@ -29,7 +29,7 @@ class Report(Protocol):
 class ExitHandler:
     """Answers the exits of one vCPU."""
 
-    def __init__(self, page: Pinned, bus: Bus, bell: Doorbell, counters: Counters, report: Report) -> None:
+    def __init__(self, page: Pinned, bus: Bus, bell: Ringer, counters: Counters, report: Report) -> None:
         self.requests = WordChanges(page, _REQUEST)
         self._words = SharedWords(page)
         self._bus, self._bell, self._counters, self._report = bus, bell, counters, report
