@@ -1,10 +1,13 @@
 """A guest: one virtual machine. Composition root: opens sockets, maps segments, brings the NICs up and runs the loop."""
 
+from contextlib import suppress
+
 from testbed.address import Gpa, Hpa
 from testbed.errors import VirtbedError
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import VirtioNetDriver
 from testbed.guest.flows import Flows
+from testbed.guest.interrupts import Interrupts
 from testbed.guest.ram import RamAllocator
 from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.receiver import Receiver
@@ -12,8 +15,9 @@ from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed
 from testbed.messages.entries import GuestEntry, ProcessPlan
+from testbed.messages.loop import StopRequested
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell, MaskSet, Pinned
+from testbed.native import Bell
 from testbed.spec import vcpu_page
 
 
@@ -32,11 +36,12 @@ class Guest:
         self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
         self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters)
         self._ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
+        self._interrupts = Interrupts(page, parts.counters)
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
-        self._watch_interrupts(page)
+        self._loop.watch.add(self._interrupts.watched, self._interrupts.take)
         self.flows = Flows(self._loop, self._receivers, parts.control.send)
         self._loop.on_control = self.flows.handle
-        self._loop.deadline = self.flows.deadline_ns
+        self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
 
     def _bring_up(self, index: int) -> Receiver:
@@ -49,22 +54,15 @@ class Guest:
         self._loop.watch.add(driver.rx_watch, receiver.step)
         self._loop.watch.add(driver.tx_watch, lambda: False)
         driver.tx_watch.active = False  # looked at only while a sender waits for room
+        self._interrupts.on_edge(nic.intid, driver.handle_interrupt)
         return receiver
 
-    def _watch_interrupts(self, page: Pinned) -> None:
-        """Rings are polled first and causes read last, so an interrupt's register accesses are off the frame's way."""
-        self._pending = MaskSet(page, vcpu_page.VCPU_PAGE.offset("pending"), vcpu_page.PENDING_WORDS)
-        self._loop.watch.add(self._pending, lambda: False)
-        self._loop.before_sleep = self._handle_interrupts
-
-    def _handle_interrupts(self) -> bool:
-        if not self._pending.ready:
-            return False
-        self._parts.counters.add("interrupts.virtio")
-        return any([receiver.driver.handle_interrupt() for receiver in self._receivers])
+    def _deadline_ns(self) -> int | None:
+        deadlines = (self.flows.deadline_ns(), self._interrupts.deadline_ns())
+        return min((at for at in deadlines if at is not None), default=None)
 
     def _tick(self) -> None:
-        self._handle_interrupts()
+        self._interrupts.serve()
         self.flows.tick()
         counters = self._parts.counters
         counters.set("bell.asked", self._kick.bell.rung)
@@ -77,9 +75,10 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     assert isinstance(entry, GuestEntry)
     parts = ProcessParts(plan, descriptors, run_dir)
     try:
-        Guest(parts, entry)
-        parts.ready()
-        parts.loop.run()
+        with suppress(StopRequested):
+            Guest(parts, entry)
+            parts.ready()
+            parts.loop.run()
     except VirtbedError as error:
         parts.control.send(Failed(reason=str(error)))
         raise

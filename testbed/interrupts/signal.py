@@ -1,6 +1,6 @@
 """What a device signals with: an interrupt is a value handed in, so a model never knows where it leads.
 
-Level-triggered lines are asserted and deasserted; message-signalled ones are sent. Null and recording versions serve models that run alone.
+Level-triggered lines are asserted and deasserted; edges are pulsed; messages are sent. Null and recording versions serve models that run alone.
 """
 
 from typing import Protocol
@@ -11,6 +11,14 @@ class Line(Protocol):
 
     def set_level(self, asserted: bool) -> None:
         """Assert or deassert the line."""
+        ...
+
+
+class Edge(Protocol):
+    """An edge-triggered interrupt line."""
+
+    def pulse(self) -> None:
+        """Give one edge."""
         ...
 
 
@@ -27,6 +35,17 @@ class NullLine:
 
     def set_level(self, asserted: bool) -> None:
         """Ignore it."""
+
+
+class RecordingEdge:
+    """An edge that counts its pulses."""
+
+    def __init__(self) -> None:
+        self.pulses = 0
+
+    def pulse(self) -> None:
+        """Count one."""
+        self.pulses += 1
 
 
 class RecordingLine:

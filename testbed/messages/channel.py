@@ -26,10 +26,9 @@ class ControlChannel:
 
     def receive(self) -> ToProcess | None:
         """Return the next message, None where there is none."""
-        try:
-            return self._decoder.decode(self.socket.recv(zmq.NOBLOCK))
-        except zmq.Again:
+        if not self.socket.get(zmq.EVENTS) & zmq.POLLIN:
             return None
+        return self._decoder.decode(self.socket.recv(zmq.NOBLOCK))
 
     def close(self) -> None:
         """Close the socket once what was sent has left."""

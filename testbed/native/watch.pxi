@@ -176,6 +176,14 @@ cdef class WordChanges(Watched):
         return self.state.seen
 
 
+cdef int _add_bits(list found, uint64_t word, uint32_t base) except -1:
+    cdef uint32_t low
+    for low in range(64):
+        if word >> low & 1:
+            found.append(base + low)
+    return 0
+
+
 cdef class MaskSet(Watched):
     """Words of which any bit set means work (pending interrupts)."""
 
@@ -188,18 +196,22 @@ cdef class MaskSet(Watched):
         self.state.words_n = words
         self.w = watched(&self.state, _mask_ready, _mask_arm, _nothing, True)
 
-    def lowest(self):
-        """Return the number of the lowest set bit, or -1."""
+    def take(self, uint32_t words):
+        """Clear every set bit of the first `words` words; return their numbers."""
+        cdef list found = []
         cdef uint32_t i
-        cdef uint64_t word
-        for i in range(self.state.words_n):
-            word = load_acquire_u64(self.state.words + i)
-            if word:
-                return 64 * i + __builtin_ctzll(word)
-        return -1
+        for i in range(min(words, self.state.words_n)):
+            if load_acquire_u64(self.state.words + i):
+                _add_bits(found, fetch_and_u64(self.state.words + i, 0), 64 * i)
+        return found
 
-cdef extern from *:
-    int __builtin_ctzll(unsigned long long) nogil
+    def bits(self, uint32_t first_word):
+        """Return the numbers of the bits set from word `first_word` on, counted from there."""
+        cdef list found = []
+        cdef uint32_t i
+        for i in range(first_word, self.state.words_n):
+            _add_bits(found, load_acquire_u64(self.state.words + i), 64 * (i - first_word))
+        return found
 
 
 cdef class Watch:

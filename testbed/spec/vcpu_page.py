@@ -34,7 +34,8 @@ VCPU_PAGE: Final = Record(
     Field("exit_data", 152, 8, "value of a store"),
     Field("exit_reply", 192, 4, "number of the last exit handled"),
     Field("exit_result", 200, 8, "value of a load"),
-    Field("pending", 256, 8, "interrupt lines asserted, one bit an INTID", count=PENDING_WORDS),
+    Field("pending", 256, 8, "edges not yet taken by the vCPU, one bit an INTID", count=PENDING_WORDS),
+    Field("level", 384, 8, "level-triggered lines asserted, one bit an INTID", count=PENDING_WORDS),
     Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
 )  # fmt: skip
 BELL_TO_VMM: Final = VCPU_PAGE.offset("to_vmm_rung")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import GuestError
-from testbed.interrupts.signal import Line
+from testbed.interrupts.signal import Edge
 from testbed.spec import virtio as spec
 
 _SETTABLE: Final = (
@@ -72,8 +72,8 @@ class _State:
 class VirtioDevice:
     """One device. `fault` is called with (reason, detail) for whatever a driver does wrong."""
 
-    def __init__(self, backend: Backend, line: Line, fault: "FaultSink") -> None:
-        self.backend, self._line, self._fault = backend, line, fault
+    def __init__(self, backend: Backend, interrupt: Edge, fault: "FaultSink") -> None:
+        self.backend, self._interrupt, self._fault = backend, interrupt, fault
         self.config_generation = 0
         self._state = self._fresh()
 
@@ -87,7 +87,7 @@ class VirtioDevice:
 
     @property
     def interrupt_status(self) -> int:
-        """Causes of the interrupt that is asserted."""
+        """Causes that the driver has not acknowledged."""
         return self._state.interrupt_status
 
     @property
@@ -144,15 +144,13 @@ class VirtioDevice:
                 )
 
     def raise_interrupt(self, cause: int) -> None:
-        """Assert the line for a cause."""
+        """Add a cause and give an edge: a driver that acknowledges late still hears of what came after."""
         self._state.interrupt_status |= cause
-        self._line.set_level(True)
+        self._interrupt.pulse()
 
     def acknowledge(self, causes: int) -> None:
-        """InterruptACK: forget causes; the line falls when none is left."""
+        """InterruptACK: forget causes (§4.2.2)."""
         self._state.interrupt_status &= ~causes
-        if not self._state.interrupt_status:
-            self._line.set_level(False)
 
     def config_changed(self) -> None:
         """The configuration space changed: tell a driver that is up (§2.5)."""
@@ -173,7 +171,6 @@ class VirtioDevice:
         """Forget the driver: every state is replaced by a fresh one."""
         self.backend.reset()
         self._state = self._fresh()
-        self._line.set_level(False)
 
     def _features_acceptable(self) -> bool:
         accepted = self._state.driver_features

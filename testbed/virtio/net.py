@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from testbed.errors import GuestError
-from testbed.interrupts.signal import Line
+from testbed.interrupts.signal import Edge
 from testbed.native import Burst, Pinned, Regions, SplitDevice, Watched
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
@@ -59,7 +59,7 @@ class VirtioNet:
         self,
         config: NetConfig,
         memory: Regions,
-        line: Line,
+        interrupt: Edge,
         counters: Pinned,
         offset: int,
         changed: Callable[[], None],
@@ -74,7 +74,7 @@ class VirtioNet:
         self.link_up = True
         self._rx: SplitDevice | None = None
         self._tx: SplitDevice | None = None
-        self.device = VirtioDevice(self, line, self.count_fault)
+        self.device = VirtioDevice(self, interrupt, self.count_fault)
 
     # Backend
 

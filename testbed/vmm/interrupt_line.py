@@ -1,7 +1,8 @@
-"""An interrupt line into a guest: a bit of the vCPU's page and the bell that wakes the vCPU.
+"""Interrupt lines into a guest: bits of the vCPU's page and the bell that wakes the vCPU.
 
-Reference: design, "Doorbells and interrupts". Level-triggered: the bit is the level. The vCPU that finds it set before it sleeps stays awake, so a
-line that is asserted already needs no second bell.
+Reference: design, "Doorbells and interrupts"; GICv3 (IHI 0069) §1.2.1: an edge stays pending until the CPU takes it, a level is pending
+for as long as the device asserts it. A vCPU that finds a bit set before it sleeps stays awake, so a bit that is set already needs no
+second bell.
 """
 
 from testbed.messages.doorbell import Doorbell
@@ -12,19 +13,43 @@ from testbed.spec import vcpu_page as spec
 _BITS = 64
 
 
-class VcpuLine:
-    """`Line` for one INTID of one vCPU."""
+class _VcpuBit:
+    """One INTID's bit in one array of the vCPU's page."""
 
-    def __init__(self, page: Pinned, intid: int, bell: Doorbell, counters: Counters, counter: str) -> None:
+    def __init__(
+        self, array: str, page: Pinned, intid: int, bell: Doorbell, counters: Counters, counter: str
+    ) -> None:
         self._words = SharedWords(page)
-        self._offset = spec.VCPU_PAGE.offset("pending", intid // _BITS)
+        self._offset = spec.VCPU_PAGE.offset(array, intid // _BITS)
         self._bit = 1 << intid % _BITS
         self._bell, self._counters, self._counter = bell, counters, counter
 
-    def set_level(self, asserted: bool) -> None:
-        """Assert or deassert the line; the vCPU is told of a rise."""
-        if not asserted:
-            self._words.clear_bits64(self._offset, self._bit)
-        elif not self._words.set_bits64(self._offset, self._bit) & self._bit:
+    def _set(self) -> None:
+        if not self._words.set_bits64(self._offset, self._bit) & self._bit:
             self._counters.add(self._counter)
             self._bell.ring()
+
+
+class VcpuEdge(_VcpuBit):
+    """`Edge` for one INTID of one vCPU."""
+
+    def __init__(self, page: Pinned, intid: int, bell: Doorbell, counters: Counters, counter: str) -> None:
+        super().__init__("pending", page, intid, bell, counters, counter)
+
+    def pulse(self) -> None:
+        """Make the interrupt pending; one that is pending already stays one."""
+        self._set()
+
+
+class VcpuLevel(_VcpuBit):
+    """`Line` for one INTID of one vCPU."""
+
+    def __init__(self, page: Pinned, intid: int, bell: Doorbell, counters: Counters, counter: str) -> None:
+        super().__init__("level", page, intid, bell, counters, counter)
+
+    def set_level(self, asserted: bool) -> None:
+        """Assert or deassert the line; the vCPU is told of a rise."""
+        if asserted:
+            self._set()
+        else:
+            self._words.clear_bits64(self._offset, self._bit)

@@ -18,7 +18,7 @@ from testbed.virtio.mmio import VirtioMmio
 from testbed.virtio.net import NetConfig, VirtioNet
 from testbed.vmm.bus import Bus
 from testbed.vmm.exits import ExitHandler, Report
-from testbed.vmm.interrupt_line import VcpuLine
+from testbed.vmm.interrupt_line import VcpuEdge
 
 
 class Vm:
@@ -54,11 +54,11 @@ class Vm:
         self, nic: VirtioNetEntry, changed: Callable[[VirtioNet], None], report: Report
     ) -> VirtioNet:
         """Build a virtio-net device behind its register block and its doorbell."""
-        line = VcpuLine(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.virtio")
+        interrupt = VcpuEdge(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.virtio")
         device = VirtioNet(
             _net_config(nic),
             self.memory,
-            line,
+            interrupt,
             self._counter_page,
             self._counters.offset(f"{nic.name}.frames_in"),
             lambda: changed(device),
