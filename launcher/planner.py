@@ -140,6 +140,7 @@ def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
         indirect=nic.indirect,
         event_idx=nic.event_idx,
         mrg_rxbuf=nic.mrg_rxbuf,
+        in_order=nic.in_order,
         segments=nic.segments,
     )
 

@@ -33,7 +33,7 @@ from launcher.rules import (
 from launcher.units import DURATION_UNITS, GIB, MIB
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
-RINGS_AVAILABLE: Final = ("split",)
+RINGS_AVAILABLE: Final = ("split", "packed")
 """Virtqueue formats that exist."""
 MTU_MIN: Final = 68
 """RFC 791: what every IPv4 link carries."""
@@ -88,7 +88,7 @@ class VirtioNetSection(Section):
     """Which kind of NIC this is."""
     ring: Annotated[Literal["split", "packed"], choice(*RINGS_AVAILABLE)] = "split"
     """Format of its virtqueues."""
-    queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 256
+    queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 1024
     """Descriptors in each virtqueue."""
     mtu: Annotated[int, whole(MTU_MIN, MTU_MAX)] = 1500
     """Largest payload of a frame in bytes, Ethernet header apart."""
@@ -100,6 +100,8 @@ class VirtioNetSection(Section):
     """Offer EVENT_IDX."""
     mrg_rxbuf: Boolean = True
     """Offer MRG_RXBUF."""
+    in_order: Boolean = False
+    """Offer IN_ORDER: buffers come back in the order in which they were made available."""
     segments: Annotated[int, whole(1, 4)] = 1
     """Descriptors in which the driver lays out a frame to send."""
 
@@ -204,7 +206,7 @@ class TopologySection(Section):
 
     name: Name
     """The topology's name in every command and result."""
-    poll: Poll = _default("50us")
+    poll: Poll = _default("200us")
     """How long a process polls before it sleeps: a duration, 0 (always sleep) or forever."""
     hosts: Annotated[dict[Name, Host], Field(min_length=1)] | None = None
     """Hosts by name. Default: those that guests name, or one named h0."""

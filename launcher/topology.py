@@ -196,6 +196,7 @@ class _Resolver:
             indirect=section.indirect,
             event_idx=section.event_idx,
             mrg_rxbuf=section.mrg_rxbuf,
+            in_order=section.in_order,
             segments=section.segments,
         )
 

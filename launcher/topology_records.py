@@ -32,6 +32,7 @@ class VirtioNet:
     indirect: bool
     event_idx: bool
     mrg_rxbuf: bool
+    in_order: bool
     segments: int
 
     @property

@@ -7,7 +7,7 @@ import msgspec
 import zmq
 
 from testbed.messages.control import FromProcess, ToProcess
-from testbed.messages.doorbell import control_endpoint
+from testbed.messages.doorbell import control_endpoint, has_message
 
 
 class ControlChannel:
@@ -26,7 +26,7 @@ class ControlChannel:
 
     def receive(self) -> ToProcess | None:
         """Return the next message, None where there is none."""
-        if not self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+        if not has_message(self.socket):
             return None
         return self._decoder.decode(self.socket.recv(zmq.NOBLOCK))
 

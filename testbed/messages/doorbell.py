@@ -35,6 +35,11 @@ class Ringer(Protocol):
         ...
 
 
+def has_message(socket: "zmq.Socket[bytes]") -> bool:
+    """Say whether a message can be received; costs less than the exception of a failed receive."""
+    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
 class Doorbell:
     """The producer's side over ZeroMQ: rings a bell and sends a message only where the consumer sleeps."""
 
@@ -69,8 +74,7 @@ class Inbox:
     def drain(self) -> int:
         """Take every message that is there; return how many, at most what one peer may queue."""
         taken = 0
-        # Asking for events costs less than an exception for every wake-up.
-        while taken < _QUEUED_MAX and self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while taken < _QUEUED_MAX and has_message(self.socket):
             self.socket.recv(zmq.NOBLOCK)
             taken += 1
         return taken

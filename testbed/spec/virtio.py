@@ -83,11 +83,28 @@ PACKED_EVENT: Final = Record(
     Field("desc", 0, 2, "offset (15 bits) and wrap counter"),
     Field("flags", 2, 2),
 )
+PACKED_EVENT_ALIGN: Final = 4
+"""§2.8.10.1: alignment of an event suppression structure."""
 PACKED_EVENT_WRAP_SHIFT: Final = 15
 """§2.8.10: the wrap counter above the 15 bits of the offset."""
 RING_EVENT_FLAGS_ENABLE: Final = 0
 RING_EVENT_FLAGS_DISABLE: Final = 1
 RING_EVENT_FLAGS_DESC: Final = 2
+
+
+def packed_parts(base: int, size: int) -> tuple[int, int, int]:
+    """Return addresses of descriptor ring, driver's and device's event suppression from `base` on.
+
+    Each side writes to cache lines of its own.
+    """
+    driver_event = align_up(base + PACKED_DESC.size * size, CACHE_LINE_BYTES)
+    return base, driver_event, driver_event + CACHE_LINE_BYTES
+
+
+def packed_bytes(size: int) -> int:
+    """Return the bytes of a whole packed queue as `packed_parts` lays it out."""
+    return packed_parts(0, size)[2] + PACKED_EVENT.size
+
 
 # Feature bits, §6 (those of the network device are in virtio_net)
 

@@ -1,20 +1,20 @@
 """The virtio network device, device side: between a guest's virtqueues and a port of the bridge.
 
 Reference: virtio 1.2 §5.1. Advertised: VERSION_1, MAC, STATUS, MTU, SPEED_DUPLEX, MRG_RXBUF, INDIRECT_DESC,
-EVENT_IDX, each only where the topology allows it. Not modelled, so not offered: control queue, checksum and
+EVENT_IDX, RING_PACKED, IN_ORDER, each only where the topology allows it. Not modelled, so not offered: control queue, checksum and
 segmentation offload, legacy.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from testbed.errors import GuestError
 from testbed.interrupts.signal import Edge
-from testbed.native import Burst, Pinned, Regions, SplitDevice, Watched
+from testbed.native import Burst, PackedDevice, Pinned, Regions, SplitDevice, Watched
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.port_counters import PORT_COUNTERS, fault_name
 from testbed.virtio.device import FaultSink, QueueConfig, VirtioDevice
+from testbed.virtio.device_queue import build_device_queue
 
 RX_QUEUE = 0
 TX_QUEUE = 1
@@ -32,6 +32,8 @@ class NetConfig:
     indirect: bool = True
     event_idx: bool = True
     mrg_rxbuf: bool = True
+    packed: bool = False
+    in_order: bool = False
 
     @property
     def features(self) -> int:
@@ -41,6 +43,8 @@ class NetConfig:
             (self.indirect, spec.F_INDIRECT_DESC),
             (self.event_idx, spec.F_EVENT_IDX),
             (self.mrg_rxbuf, net.F_MRG_RXBUF),
+            (self.packed, spec.F_RING_PACKED),
+            (self.in_order, spec.F_IN_ORDER),
         )
         return sum(1 << bit for bit in bits + [bit for wanted, bit in optional if wanted])
 
@@ -72,8 +76,8 @@ class VirtioNet:
         self._words = counters.words(offset, PORT_COUNTERS.size)
         self._changed, self._report = changed, report
         self.link_up = True
-        self._rx: SplitDevice | None = None
-        self._tx: SplitDevice | None = None
+        self._rx: SplitDevice | PackedDevice | None = None
+        self._tx: SplitDevice | PackedDevice | None = None
         self.device = VirtioDevice(self, interrupt, self.count_fault)
 
     # Backend
@@ -98,8 +102,9 @@ class VirtioNet:
 
     def activate(self, features: int, queues: list[QueueConfig]) -> None:
         """Build both queues."""
-        self._rx = self._queue(queues[RX_QUEUE], features, bool(features >> net.F_MRG_RXBUF & 1))
-        self._tx = self._queue(queues[TX_QUEUE], features, False)
+        rest = (features, self._memory, self._counters, self._offset)
+        self._rx = build_device_queue(queues[RX_QUEUE], *rest, merge=bool(features >> net.F_MRG_RXBUF & 1))
+        self._tx = build_device_queue(queues[TX_QUEUE], *rest, merge=False)
         self._changed()
 
     def reset(self) -> None:
@@ -107,32 +112,6 @@ class VirtioNet:
         if self._rx is not None:  # else nobody knew of it: a driver may reset as often as it likes
             self._rx = self._tx = None
             self._changed()
-
-    def _queue(self, config: QueueConfig, features: int, merge: bool) -> SplitDevice:
-        if not config.ready:
-            raise GuestError("register", "DRIVER_OK with a queue that is not ready")
-        if config.size & (config.size - 1):
-            raise GuestError("register", f"a split queue's size is a power of two, not {config.size}")
-        if (
-            config.desc % spec.DESC_ALIGN
-            or config.driver % spec.AVAIL_ALIGN
-            or config.device % spec.USED_ALIGN
-        ):
-            raise GuestError(
-                "alignment", f"a queue at {config.desc:#x}, {config.driver:#x}, {config.device:#x}"
-            )
-        try:
-            queue = SplitDevice(
-                self._memory, config.size, config.desc, config.driver, config.device,
-                self._counters, self._offset,
-                event_idx=bool(features >> spec.F_EVENT_IDX & 1),
-                indirect=bool(features >> spec.F_INDIRECT_DESC & 1),
-                merge=merge,
-            )  # fmt: skip
-        except ValueError as error:
-            raise GuestError("address", str(error)) from error
-        queue.disarm()
-        return queue
 
     # Port and Source
 
@@ -220,7 +199,7 @@ class VirtioNet:
         self._add(f"fault_{reason}", 1)
         self._report(reason, detail)
 
-    def _broken(self, queue: SplitDevice) -> None:
+    def _broken(self, queue: SplitDevice | PackedDevice) -> None:
         if self.device.active:
             self.device.break_down(fault_name(queue.fault), f"{self.name}: the virtqueue breaks the standard")
             self._changed()

@@ -107,4 +107,6 @@ def _net_config(nic: VirtioNetEntry) -> NetConfig:
         indirect=nic.indirect,
         event_idx=nic.event_idx,
         mrg_rxbuf=nic.mrg_rxbuf,
+        packed=nic.ring == "packed",
+        in_order=nic.in_order,
     )

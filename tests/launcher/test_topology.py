@@ -45,12 +45,12 @@ def test_every_shipped_file_loads_and_says_what_it_shows(path: Path) -> None:
 def test_a_file_of_two_lines_has_the_defaults_of_the_design() -> None:
     topology = parse_topology(PAIR)
     (host,) = topology.hosts
-    assert (host.name, host.poll_ns, host.cpus, host.stall_ns) == ("h0", 50_000, (), 10**9)
+    assert (host.name, host.poll_ns, host.cpus, host.stall_ns) == ("h0", 200_000, (), 10**9)
     a, b = topology.guests
     assert (a.name, a.host, a.memory_bytes, a.vcpus) == ("a", "h0", 64 << 20, 1)
-    assert (a.interrupts, a.poll_ns, a.cpus) == ("list-registers", 50_000, ())
+    assert (a.interrupts, a.poll_ns, a.cpus) == ("list-registers", 200_000, ())
     (nic,) = a.nics
-    assert (nic.ring, nic.queue_size, nic.mtu, nic.segments) == ("split", 256, 1500, 1)
+    assert (nic.ring, nic.queue_size, nic.mtu, nic.segments) == ("split", 1024, 1500, 1)
     assert nic.indirect
     assert nic.event_idx
     assert nic.mrg_rxbuf
@@ -194,7 +194,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ("ring: packed", 'ring: must be split, not "packed"'),
+        ("ring: torn", 'ring: must be split or packed, not "torn"'),
         ("queue_size: 12", "queue_size: must be a power of two from 2 to 32768, not 12"),
         ("queue_size: 65536", "queue_size: must be a power of two from 2 to 32768, not 65536"),
         ("mtu: 67", "mtu: must be a whole number from 68 to 65535, not 67"),
@@ -206,7 +206,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
         ("mac: 01:00:5e:00:00:01", 'mac: must be a unicast address (first octet even), not the multicast "01:00:5e:00:00:01"'),
         ("mac: 00-00-00-00-00-00", 'mac: must not be the null address "00-00-00-00-00-00"'),
         ("queue_sise: 8", "queue_sise: unknown key (did you mean queue_size?)"),
-        ("mq: 8", "mq: unknown key; the keys here are kind, ring, queue_size, mtu, mac, indirect, event_idx, mrg_rxbuf, segments"),
+        ("mq: 8", "mq: unknown key; the keys here are kind, ring, queue_size, mtu, mac, indirect, event_idx, mrg_rxbuf, in_order, segments"),
     ],
 )  # fmt: skip
 def test_nic_mistakes(keys: str, line: str) -> None:

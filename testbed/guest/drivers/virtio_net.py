@@ -7,8 +7,9 @@ notifications stay suppressed; they are asked for only before the guest sleeps. 
 from testbed.address import CACHE_LINE_BYTES
 from testbed.errors import DeviceError
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
-from testbed.guest.ram import Piece, RamAllocator
-from testbed.native import Burst, SplitDriver, Watched
+from testbed.guest.drivers.virtqueue import DriverQueue, QueueShape, build_driver_queue
+from testbed.guest.ram import RamAllocator
+from testbed.native import Burst, Watched
 from testbed.observe.counters import Counters
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
@@ -16,7 +17,7 @@ from testbed.spec import virtio_net as net
 RX_QUEUE, TX_QUEUE = 0, 1
 _ETHERNET_BYTES = 14
 _WANTED = (
-    spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
+    spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, spec.F_RING_PACKED, spec.F_IN_ORDER, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
 )  # fmt: skip
 
 
@@ -125,24 +126,7 @@ class VirtioNetDriver:
         lines = -(-(net.NET_HDR.size + _ETHERNET_BYTES + self.mtu) // CACHE_LINE_BYTES)
         return (lines | 1) * CACHE_LINE_BYTES
 
-    def _queue(self, index: int, wanted_size: int, device_writes: bool) -> SplitDriver:
-        size = min(wanted_size, self._port.queue_size_max(index))
-        parts = min(self._parts, size)
-        indirect = self._has(spec.F_INDIRECT_DESC) and parts > 1
-        slots = size if indirect else size // parts
-        rings = self._ram.take(spec.split_bytes(size), f"queue {index} of {size} entries")
-        buffers = self._ram.take(slots * self._slot_bytes(), f"{slots} buffers of queue {index}")
-        tables = self._ram.take(slots * parts * spec.VIRTQ_DESC.size, "indirect tables") if indirect else None
-        desc, avail, used = spec.split_parts(rings.gpa, size)
-        self._port.set_queue(index, size, desc, avail, used)
-        return self._ring(rings, buffers, tables, size, parts, device_writes)
-
-    def _ring(
-        self, rings: Piece, buffers: Piece, tables: Piece | None, size: int, parts: int, device_writes: bool
-    ) -> SplitDriver:
-        return SplitDriver(
-            rings.pinned, rings.gpa, size, *spec.split_parts(rings.gpa, size), buffers.pinned, buffers.gpa, self._slot_bytes(),
-            device_writes, parts,
-            tables.pinned if tables else None, tables.gpa if tables else 0,
-            event_idx=self._has(spec.F_EVENT_IDX), merge=device_writes and self._has(net.F_MRG_RXBUF),
-        )  # fmt: skip
+    def _queue(self, index: int, size: int, device_writes: bool) -> DriverQueue:
+        merge = device_writes and self._has(net.F_MRG_RXBUF)
+        shape = QueueShape(index, size, self._slot_bytes(), device_writes, self._parts, merge)
+        return build_driver_queue(self._port, self._ram, self.features, shape)
