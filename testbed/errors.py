@@ -7,7 +7,8 @@
     │   ├── MemoryFault  an access outside what is mapped, or without the permission
     │   └── RingError    a virtqueue that breaks the virtio standard
     ├── DeviceError      a device or back end broke a rule towards its driver
-    └── PeerGone         the process at the other end went away (we did not close it)
+    ├── PeerGone         the process at the other end went away (we did not close it)
+    └── StopRequested    we were told to stop in the middle of a wait; not a failure
 
 A bug of our own is an AssertionError or TypeError and ends the process: it is never caught.
 """
@@ -60,3 +61,7 @@ class DeviceError(VirtbedError):
 
 class PeerGone(VirtbedError):
     """The process at the other end went away."""
+
+
+class StopRequested(VirtbedError):
+    """Stop arrived while an action waited: the action is abandoned, the process leaves in order."""

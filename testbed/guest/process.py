@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from testbed.address import Gpa, Hpa
-from testbed.errors import VirtbedError
+from testbed.errors import StopRequested, VirtbedError
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import VirtioNetDriver
 from testbed.guest.flows import Flows
@@ -15,7 +15,6 @@ from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed
 from testbed.messages.entries import GuestEntry, ProcessPlan
-from testbed.messages.loop import StopRequested
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell
 from testbed.spec import vcpu_page

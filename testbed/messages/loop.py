@@ -1,7 +1,13 @@
-"""The loop of every data-plane process: work, yield, and sleep only when everything has been asked to wake it.
+"""The loop of every data-plane process: work, yield, and sleep only when everything will wake it.
 
-Reference: design, "Doorbells and interrupts" and "The data plane: bursts". Whoever finds nothing to do yields the processor at once; after `poll_ns`
-without work it arms every bell and ring, looks once more, and blocks on its sockets. Nothing in here knows what the work is.
+Reference: design, "Doorbells and interrupts" and "The data plane: bursts". Whoever finds nothing to do yields
+the processor at once; after `poll_ns` without work it arms every bell and ring, looks once more, and blocks
+on its sockets. Nothing in here knows what the work is. Not modelled: priorities; each action has one step a
+turn.
+
+No wake-up is lost: before it sleeps, the loop takes its control messages and goes round again where there was
+one, arms everything and looks once more (`Watch.arm`), and only then asks for the deadline. A ring after that
+look sends a message to a socket that is being polled; so does a control message.
 """
 
 import os
@@ -12,6 +18,7 @@ from typing import Final
 
 import zmq
 
+from testbed.errors import StopRequested
 from testbed.messages.channel import ControlChannel
 from testbed.messages.control import Stop, ToProcess
 from testbed.messages.doorbell import Inbox
@@ -26,27 +33,32 @@ _IDLE_TURNS_PER_LOOK: Final = 16
 _NS_PER_MS: Final = 1_000_000
 
 
-class StopRequested(Exception):
-    """Stop arrived while an action waited: the action is abandoned, the process leaves in order."""
-
-
 class Loop:
     """Runs actions: those whose watched item is ready, and those that asked to run at every turn."""
 
-    def __init__(self, inbox: Inbox, control: ControlChannel, poll_ns: int, counters: Counters) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        control: ControlChannel,
+        poll_ns: int,
+        counters: Counters,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.watch: Watch[Action] = Watch()
         self.runnable: dict[Action, None] = {}
         self.deadline: Callable[[], int | None] = lambda: None
         """When to run again although nothing happened (CLOCK_MONOTONIC nanoseconds)."""
-        self.on_control: Callable[[ToProcess], None] = lambda message: None
+        self.on_control: Callable[[ToProcess], None] = lambda _message: None
         self.on_tick: Callable[[], None] = lambda: None
         """Called now and then, at least whenever the loop looks at its sockets."""
         self.stopping = False
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
+        self._clock = clock
         self._poller = zmq.Poller()
         self._poller.register(inbox.socket, zmq.POLLIN)
         self._poller.register(control.socket, zmq.POLLIN)
         self._held: deque[ToProcess] = deque()
+        """Control messages that came while an action was waiting for something."""
         self._idle_since_ns = 0
         self._turns = 0
 
@@ -62,7 +74,7 @@ class Loop:
                 self._rest()
 
     def turn(self) -> bool:
-        """Run what is ready once; say whether anything moved."""
+        """Run what is ready once, every action one step; say whether anything moved."""
         moved = False
         for action in tuple(self.runnable):
             moved |= action()
@@ -70,22 +82,26 @@ class Loop:
             moved |= action()
         return moved
 
-    def look(self) -> None:
-        """Take messages without blocking."""
-        self.on_tick()
+    def look(self) -> bool:
+        """Take control messages without blocking, then tick; say whether there was a message."""
+        taken = False
         while not self.stopping and (message := self._next_message()) is not None:
-            self._idle_since_ns = 0
+            taken = True
             if isinstance(message, Stop):
                 self.stopping = True
             else:
                 self.on_control(message)
+        if not self.stopping:
+            self.on_tick()
+        return taken
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
         """Block the caller until `ready`, polling and sleeping as the loop itself does (a vCPU in an exit).
 
-        Raises StopRequested when Stop arrives first: whoever should have answered may be gone.
+        Raises StopRequested when Stop arrives first: whoever should have answered may be gone. Other control
+        messages are kept for the loop.
         """
-        begun_ns = time.monotonic_ns()
+        begun_ns = self._clock()
         while not ready():
             if self._polls(begun_ns):
                 os.sched_yield()
@@ -115,33 +131,39 @@ class Loop:
         return self._held.popleft() if self._held else self._control.receive()
 
     def _polls(self, since_ns: int) -> bool:
-        return self._poll_ns == POLL_FOREVER or time.monotonic_ns() - since_ns < self._poll_ns
+        return self._poll_ns == POLL_FOREVER or self._clock() - since_ns < self._poll_ns
 
     def _rest(self) -> None:
         """Nothing to do: yield, and after the poll time sleep."""
         if not self._idle_since_ns:
-            self._idle_since_ns = time.monotonic_ns()
+            self._idle_since_ns = self._clock()
         self._turns += 1
         if self._polls(self._idle_since_ns):
-            if self._turns % _IDLE_TURNS_PER_LOOK == 0:
-                self.look()
+            if self._turns % _IDLE_TURNS_PER_LOOK == 0 and self.look():
+                self._idle_since_ns = 0
             os.sched_yield()
             return
         self._counters.add("polls")
-        self.look()
-        if not self.stopping and self.watch.arm():
-            self._counters.add("sleeps")
-            woken = self._block(self.deadline())
-            self.watch.disarm()
-            if not woken:
-                self.look()
         self._idle_since_ns = 0
+        # a message is new work, which only another turn finds
+        if not (self.look() or self._held) and self.watch.arm():
+            self._sleep()
+
+    def _sleep(self) -> None:
+        self._counters.add("sleeps")
+        woken = self._block(self.deadline())
+        self.watch.disarm()
+        if not woken:
+            self.look()
 
     def _block(self, deadline_ns: int | None) -> bool:
-        """Block until a message or the deadline; True: a doorbell woke us, so there is work rather than news."""
+        """Block until a message or the deadline, rounded up to a millisecond.
+
+        True: a doorbell woke us, so there is work rather than news.
+        """
         timeout_ms = None
         if deadline_ns is not None:
-            timeout_ms = max(0, -(-(deadline_ns - time.monotonic_ns()) // _NS_PER_MS))
+            timeout_ms = max(0, -(-(deadline_ns - self._clock()) // _NS_PER_MS))
         self._poller.poll(timeout_ms)
         woken = self._inbox.drain() > 0
         if woken:
