@@ -1,4 +1,7 @@
-"""What every NIC driver of a guest offers to the workloads above it: frames by bursts, nothing about its hardware."""
+"""What every NIC driver of a guest offers to the workloads above it: frames by bursts.
+
+Nothing here says what the hardware is. Not modelled: offloads, multicast filters.
+"""
 
 from typing import Protocol
 
@@ -6,7 +9,7 @@ from testbed.native import Burst, Watched
 
 
 class NetDriver(Protocol):
-    """One network interface of a guest."""
+    """One network interface of a guest. Every method raises DeviceError where the device breaks its rules."""
 
     mac: bytes
     mtu: int

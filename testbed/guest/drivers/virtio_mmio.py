@@ -1,7 +1,8 @@
 """The driver's side of virtio over MMIO.
 
-Reference: virtio 1.2 §3.1.1 (driver initialization), §4.2.3 (MMIO-specific initialization and operation). Every access is a vCPU load or store; that it
-traps is nothing this file knows.
+Reference: virtio 1.2 §3.1.1 (driver initialization), §4.2.3 (MMIO-specific initialization and operation).
+Every access is a vCPU load or store; that it traps is nothing this file knows. Not modelled: the legacy
+interface, shared memory regions, queue reset.
 """
 
 from typing import Protocol
@@ -79,20 +80,19 @@ class VirtioMmioPort:
     def driver_ok(self) -> None:
         """Go live; DeviceError where the device does not."""
         self._add_status(spec.STATUS_DRIVER_OK)
-        if (
-            self._read("Status") & (spec.STATUS_DEVICE_NEEDS_RESET | spec.STATUS_DRIVER_OK)
-            != spec.STATUS_DRIVER_OK
-        ):
-            raise DeviceError(
-                f"the device at {self._base:#x} does not go live, status {self._read('Status'):#x}"
-            )
+        status = self._read("Status")
+        if status & spec.STATUS_DEVICE_NEEDS_RESET or not status & spec.STATUS_DRIVER_OK:
+            raise DeviceError(f"the device at {self._base:#x} does not go live, status {status:#x}")
 
-    def config(self, offset: int, length_bytes: int) -> bytes:
+    def config(self, offset: int, size_bytes: int) -> int:
+        """Return one field of the configuration space, by one access of its own width (§4.2.2.2)."""
+        return self._cpu.load(self._base + spec.MMIO_CONFIG_OFFSET + offset, size_bytes)
+
+    def config_bytes(self, offset: int, length_bytes: int) -> bytes:
         """Return bytes of the configuration space, read until its generation stands still (§2.5.1)."""
         while True:
             before = self._read("ConfigGeneration")
-            base = self._base + spec.MMIO_CONFIG_OFFSET + offset
-            data = bytes(self._cpu.load(base + i, 1) for i in range(length_bytes))
+            data = bytes(self.config(offset + i, 1) for i in range(length_bytes))
             if self._read("ConfigGeneration") == before:
                 return data
 

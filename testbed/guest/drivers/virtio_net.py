@@ -1,7 +1,8 @@
 """The guest's virtio-net driver.
 
-Reference: virtio 1.2 §3.1 (initialization), §4.2.3 (MMIO), §5.1.5 and §5.1.6 (network device operation). Polls like NAPI: while frames flow, used-buffer
-notifications stay suppressed; they are asked for only before the guest sleeps. Not modelled: control queue, offloads.
+Reference: virtio 1.2 §3.1 (initialization), §4.2.3 (MMIO), §5.1.5 and §5.1.6 (network device operation).
+Polls like NAPI: while frames flow, used-buffer notifications stay suppressed; they are asked for only before
+the guest sleeps. Not modelled: control queue, offloads.
 """
 
 from testbed.address import CACHE_LINE_BYTES
@@ -13,16 +14,22 @@ from testbed.native import Burst, Watched
 from testbed.observe.counters import Counters
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
+from testbed.spec.flow import ETHERNET
 
 RX_QUEUE, TX_QUEUE = 0, 1
-_ETHERNET_BYTES = 14
+_MAC_BYTES = 6
+_MTU_DEFAULT = 1500
 _WANTED = (
-    spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, spec.F_RING_PACKED, spec.F_IN_ORDER, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
+    spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, spec.F_RING_PACKED, spec.F_IN_ORDER,
+    net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
 )  # fmt: skip
 
 
 class VirtioNetDriver:
-    """One virtio-net interface; `counter_prefix` is its block of the guest's counters."""
+    """One virtio-net interface; `counter_prefix` is its block of the guest's counters.
+
+    Brings the device up; DeviceError where it does not come, MachineError where RAM is short.
+    """
 
     def __init__(
         self,
@@ -41,11 +48,8 @@ class VirtioNetDriver:
         self._parts = segments
         port.start(spec.DEVICE_ID_NET)
         self.features = port.negotiate(sum(1 << bit for bit in _WANTED))
-        config = net.NET_CONFIG
-        self.mac = port.config(config.offset("mac"), 6)
-        self.mtu = (
-            int.from_bytes(port.config(config.offset("mtu"), 2), "little") if self._has(net.F_MTU) else 1500
-        )
+        self.mac = port.config_bytes(net.NET_CONFIG.offset("mac"), _MAC_BYTES)
+        self.mtu = self._field("mtu") if self._has(net.F_MTU) else _MTU_DEFAULT
         self._rx = self._queue(RX_QUEUE, queue_size, device_writes=True)
         self._tx = self._queue(TX_QUEUE, queue_size, device_writes=False)
         self._tx.disarm()
@@ -98,7 +102,12 @@ class VirtioNetDriver:
         return count
 
     def rx_refill(self, burst: Burst) -> None:
-        """Post the buffers of a collected burst again; one kick at most."""
+        """Post the buffers of a collected burst again; one kick at most.
+
+        A queue that broke behind good frames is never ready again: it is told here.
+        """
+        if self._rx.broken:
+            raise DeviceError("virtio-net: the device gave back a receive buffer that it did not have")
         if self._rx.post(burst):
             self._counters.add(self._count["rx_kicks"])
             self._port.notify(RX_QUEUE)
@@ -118,12 +127,15 @@ class VirtioNetDriver:
     def _read_link(self) -> bool:
         if not self._has(net.F_STATUS):
             return True
-        status = int.from_bytes(self._port.config(net.NET_CONFIG.offset("status"), 2), "little")
-        return bool(status & net.STATUS_LINK_UP)
+        return bool(self._field("status") & net.STATUS_LINK_UP)
+
+    def _field(self, name: str) -> int:
+        """Return a 16-bit field of virtio_net_config."""
+        return self._port.config(net.NET_CONFIG.offset(name), 2)
 
     def _slot_bytes(self) -> int:
-        """Room for header and frame: an odd number of cache lines, so that slots spread over all sets of a cache."""
-        lines = -(-(net.NET_HDR.size + _ETHERNET_BYTES + self.mtu) // CACHE_LINE_BYTES)
+        """Room for header and frame: an odd number of cache lines, to spread slots over a cache's sets."""
+        lines = -(-(net.NET_HDR.size + ETHERNET.size + self.mtu) // CACHE_LINE_BYTES)
         return (lines | 1) * CACHE_LINE_BYTES
 
     def _queue(self, index: int, size: int, device_writes: bool) -> DriverQueue:

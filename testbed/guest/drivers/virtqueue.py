@@ -1,7 +1,8 @@
-"""Sets up the driver's side of a virtqueue: rings and buffers in guest RAM, in the format that was negotiated.
+"""Sets up the driver's side of a virtqueue: rings and buffers in guest RAM, in the format negotiated.
 
-Reference: virtio 1.2 §2.7, §2.8, §4.2.3.2; §2.7.5.4 and §2.8.7 (indirect descriptors), §2.7.9 (IN_ORDER: descriptors are used round
-and round, so a frame takes a number of them that divides the queue).
+Reference: virtio 1.2 §2.7, §2.8, §4.2.3.2; §2.7.5.4 and §2.8.7 (indirect descriptors), §2.7.9 (IN_ORDER:
+descriptors are used round and round, so a frame takes a number of them that divides the queue). Not modelled:
+queues that change after DRIVER_OK.
 """
 
 from collections.abc import Callable
