@@ -1,7 +1,12 @@
-"""The flows of a guest: what the launcher asks for, carried out by senders and receivers on the guest's NICs."""
+"""The flows of a guest: what the launcher asks for, carried out by senders and receivers on its NICs.
+
+Reference: testbed/messages/control.py (Expect, Start, Collect, Cancel and their answers). Not modelled: a
+flow whose two ends are the same guest.
+"""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.workloads.receiver import Receiver
@@ -10,9 +15,39 @@ from testbed.guest.workloads.sender import Sender
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
 from testbed.messages.entries import FlowEntry
 from testbed.messages.loop import Loop
+from testbed.native import FlowSink
 
 QUIET_NS = 500_000_000
-"""After so long without a frame the rest of a flow counts as lost."""
+"""After so long without a frame of a flow the rest of it counts as lost."""
+
+Work = Sender | Requester
+
+
+@dataclass
+class _Sending:
+    """A flow under way and its step in the loop."""
+
+    work: Work
+    driver: NetDriver
+    step: Callable[[], bool]
+
+
+@dataclass
+class _Collecting:
+    """A flow whose sender is done: what has arrived, and since when no more has."""
+
+    message: Collect
+    sink: FlowSink
+    arrived: int
+    since_ns: int
+
+    def complete(self, now_ns: int) -> bool:
+        """Say whether all is here, or nothing has come for so long that the rest is lost."""
+        whole = self.sink.received + self.sink.corrupted
+        arrived = whole + self.sink.duplicated
+        if arrived != self.arrived:
+            self.arrived, self.since_ns = arrived, now_ns
+        return whole >= self.message.sent or now_ns >= self.since_ns + QUIET_NS
 
 
 class Flows:
@@ -26,9 +61,10 @@ class Flows:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._loop, self._receivers, self._send, self._clock = loop, receivers, send, clock
-        self._sending: dict[int, tuple[Sender | Requester, Callable[[], bool]]] = {}
-        self._collecting: dict[int, tuple[Collect, int]] = {}
+        self._sending: dict[int, _Sending] = {}
+        self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
+        """By flow, the NIC at which something of it arrives."""
 
     def handle(self, message: ToProcess) -> None:
         """Carry out one message of the launcher."""
@@ -37,27 +73,25 @@ class Flows:
         elif isinstance(message, Start):
             self._start(message.flow)
         elif isinstance(message, Collect):
-            self._collecting[message.flow_id] = (message, self._clock())
+            self._collect(message)
         elif isinstance(message, Cancel):
             self._cancel(message.flow_id)
 
     def tick(self) -> None:
         """Answer what is complete, or what has been quiet too long."""
-        for flow_id, (message, since_ns) in list(self._collecting.items()):
-            receiver = self._where[flow_id]
-            sink = receiver.sinks[flow_id]
-            complete = sink.received + sink.corrupted >= message.sent
-            if complete or self._clock() - max(since_ns, receiver.arrived_ns) > QUIET_NS:
+        if not self._collecting:
+            return
+        now_ns = self._clock()
+        for flow_id, collecting in tuple(self._collecting.items()):
+            if collecting.complete(now_ns):
                 del self._collecting[flow_id]
-                self._send(receiver.result(flow_id))
+                self._send(self._where[flow_id].result(flow_id))
                 self._forget(flow_id)
 
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
-        due = [work.wake_ns() for work, _ in self._sending.values()]
-        due += [
-            max(since, self._where[f].arrived_ns) + QUIET_NS for f, (_, since) in self._collecting.items()
-        ]
+        due = [sending.work.wake_ns() for sending in self._sending.values()]
+        due += [collecting.since_ns + QUIET_NS for collecting in self._collecting.values()]
         return min((at for at in due if at is not None), default=None)
 
     def _expect(self, flow: FlowEntry) -> None:
@@ -66,43 +100,53 @@ class Flows:
         self._where[flow.id] = receiver
         self._send(Expecting(flow_id=flow.id))
 
+    def _collect(self, message: Collect) -> None:
+        sink = self._where[message.flow_id].sinks[message.flow_id]
+        self._collecting[message.flow_id] = _Collecting(message, sink, 0, self._clock())
+
     def _start(self, flow: FlowEntry) -> None:
         receiver = self._receivers[flow.source_nic]
-        driver: NetDriver = receiver.driver
-        work: Sender | Requester
-        if flow.kind == "rr":
-            work = Requester(flow, driver, self._sent)
-            receiver.add(flow.id, work.sink)
-            self._where[flow.id] = receiver
-        else:
-            work = Sender(flow, driver, self._sent)
+        work = self._work(flow, receiver)
 
         def step() -> bool:
             moved = work.step()
             if work.finished:
                 self._stop(flow.id)
+            self._look_for_room(receiver.driver)
             return moved
 
-        self._sending[flow.id] = (work, step)
+        self._sending[flow.id] = _Sending(work, receiver.driver, step)
         self._loop.runnable[step] = None
-        driver.tx_watch.active = True
         work.start()
+
+    def _work(self, flow: FlowEntry, receiver: Receiver) -> Work:
+        if flow.kind != "rr":
+            return Sender(flow, receiver.driver, self._sent, self._clock)
+        requester = Requester(flow, receiver.driver, self._sent, self._clock)
+        receiver.add(flow.id, requester.sink)
+        self._where[flow.id] = receiver
+        return requester
+
+    def _look_for_room(self, driver: NetDriver) -> None:
+        """Have sent buffers wake us only while a sender lacks them: else they would keep us from sleeping."""
+        starved = any(s.work.starved for s in self._sending.values() if s.driver is driver)
+        if driver.tx_watch.active != starved:
+            driver.tx_watch.active = starved
 
     def _sent(self, message: Sent) -> None:
         self._send(message)
 
     def _stop(self, flow_id: int) -> None:
-        work, step = self._sending.pop(flow_id)
-        self._loop.runnable.pop(step, None)
-        if isinstance(work, Requester):
+        sending = self._sending.pop(flow_id)
+        self._loop.runnable.pop(sending.step, None)
+        if isinstance(sending.work, Requester):
             self._forget(flow_id)
-        if not self._sending:
-            for receiver in self._receivers:
-                receiver.driver.tx_watch.active = False
 
     def _cancel(self, flow_id: int) -> None:
         if flow_id in self._sending:
+            driver = self._sending[flow_id].driver
             self._stop(flow_id)
+            self._look_for_room(driver)
         self._collecting.pop(flow_id, None)
         self._forget(flow_id)
 

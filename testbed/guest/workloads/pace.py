@@ -1,5 +1,10 @@
-"""When the next frame of a flow is due: full speed, a rate, or the times of a capture. Times are CLOCK_MONOTONIC nanoseconds."""
+"""When the next frame of a flow is due: full speed, a rate, or the times of a capture.
 
+Reference: our own; times are nanoseconds since the flow began. A sender that was held back catches up. Not
+modelled: bursts or gaps on purpose.
+"""
+
+import math
 from typing import Protocol
 
 import numpy as np
@@ -25,11 +30,11 @@ class Pace(Protocol):
 class FullSpeed:
     """Always another burst."""
 
-    def due(self, elapsed_ns: int, sent: int) -> int:
+    def due(self, elapsed_ns: int, sent: int) -> int:  # noqa: ARG002 - the protocol's
         """A whole burst."""
         return FRAMES_MAX
 
-    def next_ns(self, sent: int) -> int:
+    def next_ns(self, sent: int) -> int:  # noqa: ARG002 - the protocol's
         """At once."""
         return 0
 
@@ -46,11 +51,11 @@ class Rate:
 
     def next_ns(self, sent: int) -> int:
         """The start of the next interval."""
-        return int(sent * self._interval_ns)
+        return math.ceil(sent * self._interval_ns)
 
 
 class CapturedTimes:
-    """The distances of a capture; each loop begins one mean distance after the last frame of the one before."""
+    """The distances of a capture; a loop begins one mean distance after the last frame of the one before."""
 
     def __init__(self, times_ns: npt.NDArray[np.int64]) -> None:
         self._times_ns = times_ns

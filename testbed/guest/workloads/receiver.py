@@ -1,4 +1,8 @@
-"""Takes what arrives at one NIC: checks every frame, answers requests, gives buffers back."""
+"""Takes what arrives at one NIC: checks every frame, answers requests, gives buffers back.
+
+Reference: testbed/spec/flow.py (the tag of a generated frame), captured.py (frames of a replay). Not
+modelled: a network stack; what belongs to no flow is counted as foreign.
+"""
 
 import time
 from collections.abc import Callable
@@ -29,8 +33,6 @@ class Receiver:
         self.inspector = Inspector()
         self.sinks: dict[int, FlowSink] = {}
         self._burst, self._answers = Burst(), Burst()
-        self.arrived_ns = 0
-        """When the newest frame of any flow arrived."""
 
     def expect(self, flow: FlowEntry) -> None:
         """Check this flow from now on."""
@@ -52,14 +54,11 @@ class Receiver:
         """Take one burst; True: there was one."""
         if not self.driver.rx_collect(self._burst):
             return False
-        now_ns = self._clock()
-        data, requests, replies, foreign = self.inspector.inspect(self._burst, now_ns)
+        _data, requests, _replies, foreign = self.inspector.inspect(self._burst, self._clock())
         if requests:
             self._answer(requests)
         if foreign:
             self._counters.add(self._foreign, foreign)
-        if data or requests or replies:
-            self.arrived_ns = now_ns
         self.driver.rx_refill(self._burst)
         return True
 

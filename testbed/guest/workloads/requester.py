@@ -1,8 +1,13 @@
-"""Request and response: one frame in flight, the time from its sending to its answer's arrival."""
+"""Request and response: one frame in flight, the time from its sending to its answer's arrival.
+
+Reference: RFC 2544 §26.2 (latency), with one frame at a time. A request or an answer that is lost costs
+`ANSWER_NS`; one that comes later than that counts as lost. Not modelled: several requests in flight.
+"""
 
 import time
 from array import array
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +18,10 @@ from testbed.messages.entries import FlowEntry
 from testbed.native import Burst, FlowSink, FlowSource
 from testbed.spec.flow import MAGIC_REPLY, MAGIC_REQUEST
 
+ANSWER_NS: Final = 500_000_000
+"""How long an answer is waited for."""
+LOST_IN_A_ROW_MAX: Final = 4
+"""After so many requests without an answer nobody is there: the flow ends."""
 _NS_PER_SECOND = 1e9
 _QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
@@ -35,8 +44,11 @@ class Requester:
         self._burst = Burst()
         self._latencies_ns = array("q")
         self._started_ns = self._asked_ns = 0
-        self._answered = 0
+        self._waiting = False
+        self._lost_in_a_row = 0
         self.finished = False
+        self.starved = False
+        """There was no buffer for a request: only room can help."""
 
     @property
     def sent(self) -> int:
@@ -49,31 +61,47 @@ class Requester:
 
     def step(self) -> bool:
         """Take the answer if it has come and ask the next question; True: something happened."""
-        if self.sent > self._answered:
-            if self.sink.received == self._answered:
-                return False
-            self._latencies_ns.append(self._clock() - self._asked_ns)
-            self._answered = self.sink.received
+        if self._waiting and not self._settle():
+            return False
         if self._over():
             self._finish()
             return True
         return self._ask()
 
     def wake_ns(self) -> int | None:
-        """Nothing but the answer is waited for."""
-        return None
+        """Return when to step although nothing happened."""
+        if self._waiting:
+            return self._asked_ns + ANSWER_NS
+        if not self.starved:
+            return self._started_ns
+        return self._started_ns + self.flow.duration_ns if self.flow.duration_ns else None
+
+    def _settle(self) -> bool:
+        """Say whether the request in flight is over: answered, or lost."""
+        now_ns = self._clock()
+        if self.sink.next_sequence >= self.sent:  # an answer carries its request's number
+            self._latencies_ns.append(now_ns - self._asked_ns)
+            self._lost_in_a_row = 0
+        elif now_ns - self._asked_ns >= ANSWER_NS:
+            self._lost_in_a_row += 1
+        else:
+            return False
+        self._waiting = False
+        return True
 
     def _over(self) -> bool:
-        if self.flow.count and self.sent >= self.flow.count:
+        if self._lost_in_a_row >= LOST_IN_A_ROW_MAX or (self.flow.count and self.sent >= self.flow.count):
             return True
         return bool(self.flow.duration_ns) and self._clock() - self._started_ns >= self.flow.duration_ns
 
     def _ask(self) -> bool:
-        if not self._driver.tx_reserve(self._burst, 1):
+        self.starved = not self._driver.tx_reserve(self._burst, 1)
+        if self.starved:
             return False
         self._source.fill(self._burst)
         self._asked_ns = self._clock()
         self._driver.tx_send(self._burst)
+        self._waiting = True
         return True
 
     def _finish(self) -> None:
@@ -82,13 +110,12 @@ class Requester:
         if self._latencies_ns:
             values = np.quantile(np.frombuffer(self._latencies_ns, dtype=np.int64), list(_QUANTILES.values()))
             quantiles = dict(zip(_QUANTILES, (int(v) for v in values), strict=True))
-        seconds = (self._clock() - self._started_ns) / _NS_PER_SECOND
         self._done(
             Sent(
                 flow_id=self.flow.id,
                 sent=self.sent,
-                answered=self._answered,
-                seconds=seconds,
+                answered=len(self._latencies_ns),
+                seconds=(self._clock() - self._started_ns) / _NS_PER_SECOND,
                 latency_ns=quantiles,
             )
         )

@@ -1,9 +1,13 @@
-"""Sends one flow: generated frames or a capture, by bursts, at a pace, until a count or a time is reached."""
+"""Sends one flow: generated frames or a capture, by bursts, at a pace, until a count or a time is reached.
+
+Reference: design, "The data plane: bursts". Not modelled: several flows sharing one pace.
+"""
 
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from testbed.errors import ConfigError
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.workloads.captured import load_captured
 from testbed.guest.workloads.frames import headers
@@ -11,9 +15,10 @@ from testbed.guest.workloads.pace import CapturedTimes, FullSpeed, Pace, Rate
 from testbed.messages.control import Sent
 from testbed.messages.entries import FlowEntry
 from testbed.native import FRAMES_MAX, Burst, FlowSource, ReplaySource
-from testbed.spec.flow import MAGIC_DATA
+from testbed.spec.flow import ETHERNET, MAGIC_DATA
 
 _NS_PER_SECOND = 1e9
+_WITHOUT_END = 1 << 62
 
 
 class Filler(Protocol):
@@ -25,7 +30,10 @@ class Filler(Protocol):
 
 
 class Sender:
-    """One flow on its way out; `step` sends at most a burst."""
+    """One flow on its way out; `step` sends at most a burst.
+
+    ConfigError where a frame is too long for the NIC.
+    """
 
     def __init__(
         self,
@@ -36,10 +44,12 @@ class Sender:
     ) -> None:
         self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
         self._burst = Burst()
-        self._filler, self._pace, self._count = _prepare(flow)
+        self._filler, self._pace, self._count = _prepare(flow, driver.mtu + ETHERNET.size)
         self.sent = 0
         self._started_ns = 0
         self.finished = False
+        self.starved = False
+        """A frame was due and there was no buffer: only room can help."""
 
     def start(self) -> None:
         """The flow's time begins."""
@@ -57,16 +67,17 @@ class Sender:
             self._filler.fill(self._burst)
             self._driver.tx_send(self._burst)
             self.sent += sent
+        self.starved = want > 0 and not sent
         if self.sent == self._count:
             self._finish(self._clock() - self._started_ns)
         return sent > 0
 
     def wake_ns(self) -> int | None:
-        """Return when the next frame is due, None where only room is missing."""
-        due_ns = self._started_ns + self._pace.next_ns(self.sent)
+        """Return when to step although nothing happened; in the past where a frame fell due meanwhile."""
         end_ns = self._started_ns + self.flow.duration_ns if self.flow.duration_ns else None
-        if due_ns <= self._clock():
+        if self.starved:
             return end_ns
+        due_ns = self._started_ns + self._pace.next_ns(self.sent)
         return due_ns if end_ns is None else min(due_ns, end_ns)
 
     def _finish(self, elapsed_ns: int) -> None:
@@ -74,14 +85,24 @@ class Sender:
         self._done(Sent(flow_id=self.flow.id, sent=self.sent, seconds=elapsed_ns / _NS_PER_SECOND))
 
 
-def _prepare(flow: FlowEntry) -> tuple[Filler, Pace, int]:
+def _prepare(flow: FlowEntry, frame_bytes_max: int) -> tuple[Filler, Pace, int]:
     """Return what writes the frames, their pace, and how many there are."""
     if flow.kind == "replay":
         frames = load_captured(flow)
+        _check_length(flow, frames.longest_bytes, frame_bytes_max)
         pace: Pace = CapturedTimes(frames.times_ns) if flow.captured_times else FullSpeed()
         return ReplaySource(frames.content, frames.offsets.tobytes()), pace, frames.count * flow.loops
+    _check_length(flow, max(flow.frame_bytes), frame_bytes_max)
     source = FlowSource(
         flow.id, MAGIC_DATA, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
     )
     pace = Rate(flow.frames_per_second) if flow.frames_per_second else FullSpeed()
-    return source, pace, flow.count or 1 << 62
+    return source, pace, flow.count or _WITHOUT_END
+
+
+def _check_length(flow: FlowEntry, frame_bytes: int, limit: int) -> None:
+    if frame_bytes > limit:
+        raise ConfigError(
+            f"flow {flow.name}: a frame is at most {limit} bytes long on this NIC, not {frame_bytes}; "
+            "raise its mtu"
+        )
