@@ -1,8 +1,9 @@
-"""How a vCPU takes interrupts: edges are latched in its page until it takes them, levels stay until the device lets go.
+"""How a vCPU takes interrupts: edges are latched until it takes them, levels stay until the device lets go.
 
-Reference: testbed/spec/vcpu_page.py. Frames are found by polling the rings; what an edge still asks for (reading and acknowledging the
-device's causes, which traps) can wait: it is done `LATE_NS` after the first edge, once for all edges in between, so that a
-frame that wakes the guest is never behind two exits. A level is served at once, for it stays asserted until it is.
+Reference: testbed/spec/vcpu_page.py. Frames are found by polling the rings; what an edge still asks for
+(reading and acknowledging the device's causes, which traps) can wait: it is done `LATE_NS` after the first
+edge, once for all edges in between, so that a frame that wakes the guest is never behind two exits. A level is
+served at once, for it stays asserted until it is. Not modelled: priorities and masking.
 """
 
 import time
@@ -58,7 +59,8 @@ class Interrupts:
         if not self._due or self._clock() < self._due_ns:
             return False
         due, self._due = self._due, {}
-        return any([self._edge_handlers[intid]() for intid in due if intid in self._edge_handlers])
+        handlers = [self._edge_handlers[intid] for intid in due if intid in self._edge_handlers]
+        return sum(handler() for handler in handlers) > 0  # every one of them, not up to the first
 
     def deadline_ns(self) -> int | None:
         """Return when `serve` has work, or None."""

@@ -1,4 +1,8 @@
-"""A guest: one virtual machine. Composition root: opens sockets, maps segments, brings the NICs up and runs the loop."""
+"""A guest: one virtual machine.
+
+Composition root: opens sockets, maps segments, brings the NICs up and runs the loop. Reference: design,
+"Processes, and what each can touch". Not modelled: more than one vCPU.
+"""
 
 from contextlib import suppress
 

@@ -1,4 +1,7 @@
-"""Hands out pieces of a guest's RAM to its drivers: the guest kernel's allocator for rings and buffers."""
+"""Hands out pieces of a guest's RAM to its drivers: the guest kernel's allocator for rings and buffers.
+
+Reference: design, "Addresses". Not modelled: giving RAM back.
+"""
 
 from dataclasses import dataclass
 
@@ -29,7 +32,8 @@ class RamAllocator:
         if self._next + size_bytes > self._end:
             left = self._end - self._next
             raise MachineError(
-                f"{purpose} needs {size_bytes} bytes of the guest's RAM and {left} are left; give it more memory"
+                f"{purpose}: needs {size_bytes} bytes of the guest's RAM, where {left} are left; "
+                "give the guest more memory"
             )
         gpa = Gpa(self._next)
         self._next += size_bytes

@@ -1,7 +1,8 @@
 """A virtual CPU's memory accesses: through stage 2, and where that maps nothing, an exit to the vmm.
 
-Reference: DDI 0487 D17.2.37 (the syndrome of an exit), testbed/spec/vcpu_page.py (the mailbox). A store to an address that the hypervisor registered as
-a doorbell rings the bell and goes on. Not modelled: instruction execution, exclusive accesses.
+Reference: DDI 0487 D17.2.37 (the syndrome of an exit), testbed/spec/vcpu_page.py (the mailbox). A store to an
+address that the hypervisor registered as a doorbell rings the bell and goes on. Not modelled: instruction
+execution, exclusive accesses.
 """
 
 from collections.abc import Callable

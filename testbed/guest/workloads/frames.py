@@ -1,6 +1,8 @@
 """Headers of generated frames: Ethernet, IPv4 and UDP around the flow tag.
 
-Reference: RFC 791, RFC 768, RFC 1071 (header checksum); addresses from 198.18.0.0/15, the block for benchmarks (RFC 2544 appendix C.2.2).
+Reference: RFC 791, RFC 768, RFC 1071 (header checksum); addresses from 198.18.0.0/15, the block for
+benchmarks (RFC 2544 appendix C.2.2). Not modelled: ARP (the peer's MAC address is known), fragments, the UDP
+checksum (0: not computed, RFC 768).
 """
 
 import ipaddress
