@@ -2,10 +2,30 @@
 
 from types import ModuleType
 
-from testbed.spec import e1000, e1000_ring, flow, page_table, port_counters, vcpu_page, virtio, virtio_net
+from testbed.spec import (
+    dma_request,
+    e1000,
+    e1000_ring,
+    flow,
+    page_table,
+    port_counters,
+    vcpu_page,
+    virtio,
+    virtio_net,
+)
 from testbed.spec.layout import Record
 
-_MODULES: tuple[ModuleType, ...] = (e1000, e1000_ring, virtio, virtio_net, vcpu_page, flow, page_table, port_counters)
+_MODULES: tuple[ModuleType, ...] = (
+    e1000,
+    e1000_ring,
+    virtio,
+    virtio_net,
+    vcpu_page,
+    flow,
+    page_table,
+    port_counters,
+    dma_request,
+)
 
 
 def _declarations(module: ModuleType) -> list[str]:
