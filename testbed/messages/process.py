@@ -13,13 +13,14 @@ from testbed.messages.loop import Loop
 from testbed.native import Bell
 from testbed.observe.counters import Counters
 
-_SOCKETS_MAX = 65_000
+_OWN_SOCKETS = 16
+"""Control, inbox, the host's own processes; a context sets memory aside for every socket it may have."""
 
 
 class ProcessParts:
-    """Opens what the plan grants to one process; `close` gives it all back."""
+    """Opens what the plan grants to one process; `close` gives it all back. `peers`: how many it rings."""
 
-    def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+    def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str, peers: int = 0) -> None:
         self.plan, self.run_dir = plan, run_dir
         self.segments = {
             s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable)
@@ -27,7 +28,7 @@ class ProcessParts:
         }
         self.counters = Counters(plan.counter_names, self.segments[f"{plan.name}.counters"].view)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.context.set(zmq.MAX_SOCKETS, _SOCKETS_MAX)
+        self.context.set(zmq.MAX_SOCKETS, _OWN_SOCKETS + peers)
         self.inbox = Inbox(self.context, inbox_endpoint(run_dir, plan.name))
         self.control = ControlChannel(self.context, run_dir, plan.name)
         self.loop = Loop(self.inbox, self.control, plan.entry.poll_ns, self.counters)

@@ -62,7 +62,7 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the vmm until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, VmmEntry)
-    parts = ProcessParts(plan, descriptors, run_dir)
+    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.guests))
     try:
         Vmm(parts, entry)
         parts.ready()

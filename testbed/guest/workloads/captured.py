@@ -5,13 +5,13 @@ becomes the sender's, a unicast destination the receiver's, so that bridges lear
 Both ends read the file and so agree on every byte. Not modelled: link types other than Ethernet.
 """
 
+from array import array
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from struct import error as StructError
 
 import dpkt
-import numpy as np
-import numpy.typing as npt
 
 from testbed.errors import ConfigError
 from testbed.messages.entries import FlowEntry
@@ -30,10 +30,11 @@ class CapturedFrames:
 
     content: bytes
     """All frames end to end."""
-    offsets: npt.NDArray[np.uint32]
-    """Where each begins, and the end: n + 1."""
-    digests: npt.NDArray[np.uint32]
-    times_ns: npt.NDArray[np.int64]
+    offsets: "array[int]"
+    """Where each begins, and the end: n + 1 unsigned 32-bit numbers."""
+    digests: "array[int]"
+    """n unsigned 32-bit numbers."""
+    times_ns: "array[int]"
     """Since the first frame; never falling."""
 
     @property
@@ -44,7 +45,7 @@ class CapturedFrames:
     @property
     def longest_bytes(self) -> int:
         """Length of the longest frame, without FCS."""
-        return int(np.diff(self.offsets).max())
+        return max(end - begin for begin, end in pairwise(self.offsets))
 
 
 def load_captured(flow: FlowEntry) -> CapturedFrames:
@@ -59,10 +60,12 @@ def load_captured(flow: FlowEntry) -> CapturedFrames:
         times.append(int(seconds * _NS_PER_SECOND))
     if not frames:
         raise ConfigError(f"{flow.capture}: is a capture without a single frame")
-    offsets = np.concatenate(([0], np.cumsum([len(f) for f in frames]))).astype(np.uint32)
-    digests = np.array([frame_digest(f) for f in frames], dtype=np.uint32)
-    times_ns = np.maximum.accumulate(np.array(times, dtype=np.int64) - times[0])
-    return CapturedFrames(b"".join(frames), offsets, digests, times_ns)
+    return CapturedFrames(
+        content=b"".join(frames),
+        offsets=array("I", accumulate((len(frame) for frame in frames), initial=0)),
+        digests=array("I", map(frame_digest, frames)),
+        times_ns=array("q", accumulate((at_ns - times[0] for at_ns in times), max)),
+    )
 
 
 def _read(path: str) -> list[tuple[float, bytes]]:

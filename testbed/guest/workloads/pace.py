@@ -5,10 +5,9 @@ modelled: bursts or gaps on purpose.
 """
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
 
 from testbed.native import FRAMES_MAX
 
@@ -57,17 +56,17 @@ class Rate:
 class CapturedTimes:
     """The distances of a capture; a loop begins one mean distance after the last frame of the one before."""
 
-    def __init__(self, times_ns: npt.NDArray[np.int64]) -> None:
+    def __init__(self, times_ns: Sequence[int]) -> None:
         self._times_ns = times_ns
-        self._loop_ns = int(times_ns[-1]) + int(times_ns[-1]) // max(1, len(times_ns) - 1)
+        self._loop_ns = times_ns[-1] + times_ns[-1] // max(1, len(times_ns) - 1)
 
     def due(self, elapsed_ns: int, sent: int) -> int:
         """Frames whose time has come, a burst at most."""
         loop, frame = divmod(sent, len(self._times_ns))
-        ready = int(np.searchsorted(self._times_ns, elapsed_ns - loop * self._loop_ns, side="right"))
+        ready = bisect_right(self._times_ns, elapsed_ns - loop * self._loop_ns)
         return max(0, min(FRAMES_MAX, ready - frame))
 
     def next_ns(self, sent: int) -> int:
         """The captured time of the next frame."""
         loop, frame = divmod(sent, len(self._times_ns))
-        return loop * self._loop_ns + int(self._times_ns[frame])
+        return loop * self._loop_ns + self._times_ns[frame]

@@ -7,9 +7,8 @@ Reference: RFC 2544 §26.2 (latency), with one frame at a time. A request or an 
 import time
 from array import array
 from collections.abc import Callable
+from math import ceil
 from typing import Final
-
-import numpy as np
 
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.workloads.frames import headers
@@ -106,16 +105,20 @@ class Requester:
 
     def _finish(self) -> None:
         self.finished = True
-        quantiles = None
-        if self._latencies_ns:
-            values = np.quantile(np.frombuffer(self._latencies_ns, dtype=np.int64), list(_QUANTILES.values()))
-            quantiles = dict(zip(_QUANTILES, (int(v) for v in values), strict=True))
         self._done(
             Sent(
                 flow_id=self.flow.id,
                 sent=self.sent,
                 answered=len(self._latencies_ns),
                 seconds=(self._clock() - self._started_ns) / _NS_PER_SECOND,
-                latency_ns=quantiles,
+                latency_ns=_quantiles(self._latencies_ns),
             )
         )
+
+
+def _quantiles(latencies_ns: "array[int]") -> dict[str, int] | None:
+    """Return the latencies below which the named shares lie (nearest rank)."""
+    if not latencies_ns:
+        return None
+    ordered = sorted(latencies_ns)
+    return {name: ordered[ceil(share * len(ordered)) - 1] for name, share in _QUANTILES.items()}
