@@ -1,7 +1,9 @@
 """Exits of a vCPU: the syndrome is decoded, the device answers, the vCPU goes on.
 
-Reference: ESR_EL2 for a Data Abort from a lower Exception level, DDI 0487 D17.2.37; the mailbox is in testbed/spec/vcpu_page.py. Every value in the
-page is the guest's to write, so each is checked. What no device answers reads as zero and is counted.
+Reference: ESR_EL2 for a Data Abort from a lower Exception level, DDI 0487 D17.2.37; the mailbox is in
+testbed/spec/vcpu_page.py. Every value in the page is the guest's to write, so each is checked. What no
+device answers reads as zero and is counted. One exit of a vCPU is answered a turn, so a guest that floods
+them delays nobody. Not modelled: exits for any other reason, sign extension.
 """
 
 from typing import Protocol
@@ -36,6 +38,7 @@ class ExitHandler:
 
     def handle(self) -> bool:
         """Answer the exit that is asked for; True: there was one."""
+        # acquire: pairs with the vCPU's release of the number, so syndrome, address and data are those of it
         number = self.requests.take()
         words = self._words
         if words.load32(_REPLY) == number:

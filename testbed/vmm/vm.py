@@ -1,4 +1,8 @@
-"""One virtual machine as its hypervisor has it: memory, stage-2 tables, exits and devices, assembled from its plan entry."""
+"""One virtual machine as its hypervisor has it: memory, stage-2 tables, exits and devices.
+
+Assembled from its plan entry. Reference: design, "Processes, and what each can touch". Not modelled: more
+than one vCPU, memory that comes or goes while the guest runs.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +11,7 @@ from testbed.errors import DeviceError
 from testbed.memory.host import FrameAllocator, HostMemory
 from testbed.memory.segment import Segment
 from testbed.memory.tables import TableBuilder
-from testbed.messages.doorbell import Doorbell
+from testbed.messages.doorbell import Ringer
 from testbed.messages.entries import GuestEntry, VirtioNetEntry
 from testbed.native import Bell, Pinned, Regions, SharedWords
 from testbed.net.mac import parse_mac
@@ -31,7 +35,7 @@ class Vm:
         tables: Segment,
         vcpu: Segment,
         counters: Counters,
-        bell: Doorbell,
+        bell: Ringer,
     ) -> None:
         self.entry, self.name = entry, entry.name
         self.ram, self.vcpu_page = ram, vcpu.pinned
@@ -43,7 +47,6 @@ class Vm:
         self.nics: list[VirtioNet] = []
         self._counters, self._counter_page = counters, Pinned(counters.buffer)
         self._doorbells = 0
-        self.reported: set[tuple[str, str]] = set()
         _map_ram(entry, ram, tables)
 
     def add_exits(self, report: Report) -> ExitHandler:
