@@ -2,8 +2,8 @@
 
 Reference: testbed/spec/vcpu_page.py. Frames are found by polling the rings; what an edge still asks for
 (reading and acknowledging the device's causes, which traps) can wait: it is done `LATE_NS` after the first
-edge, once for all edges in between, so that a frame that wakes the guest is never behind two exits. A level is
-served at once, for it stays asserted until it is. Not modelled: priorities and masking.
+edge, once for all edges in between, so that a frame that wakes the guest is never behind two exits. A level
+is served at once, for it stays asserted until it is. Not modelled: priorities and masking.
 """
 
 import time

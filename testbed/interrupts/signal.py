@@ -1,6 +1,7 @@
 """What a device signals with: an interrupt is a value handed in, so a model never knows where it leads.
 
-Level-triggered lines are asserted and deasserted; edges are pulsed; messages are sent. Null and recording versions serve models that run alone.
+Level-triggered lines are asserted and deasserted; edges are pulsed; messages are sent. Null and recording
+versions serve models that run alone.
 """
 
 from typing import Protocol

@@ -1,6 +1,7 @@
 """A process's control channel to the launcher: one DEALER socket, msgspec JSON.
 
-Reference: testbed/messages/control.py. A launcher that goes away takes its processes with it, so nothing here handles its loss.
+Reference: testbed/messages/control.py. A launcher that goes away takes its processes with it, so nothing
+here handles its loss.
 """
 
 import msgspec

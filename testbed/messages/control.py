@@ -1,7 +1,8 @@
 """Messages between the launcher and the processes it started (ZeroMQ, msgspec JSON).
 
-Each process has one DEALER socket to the launcher's ROUTER; its identity is its name. Nothing here is on a data path.
-A process speaks first (`Ready`), then answers what it is asked. Times are CLOCK_MONOTONIC nanoseconds, the same clock in every process of a machine.
+Each process has one DEALER socket to the launcher's ROUTER; its identity is its name. Nothing here is on a
+data path. A process speaks first (`Ready`), then answers what it is asked. Times are CLOCK_MONOTONIC
+nanoseconds, the same clock in every process of a machine.
 """
 
 import msgspec
@@ -47,7 +48,7 @@ class Expecting(Message, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True):
-    """To a sending guest: send this flow; answered by `Sent` when its last frame has been given to the device."""
+    """To a sending guest: send this flow; answered by `Sent` when the device has been given its last frame."""
 
     flow: FlowEntry
 

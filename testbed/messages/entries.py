@@ -1,7 +1,8 @@
 """What each process is told when it starts: its own entry of the plan and nothing else.
 
-Reference: plain data (msgspec structs), written by the planner, read by the composition roots. Sizes are bytes, times nanoseconds,
-addresses integers of the kind their name says. `poll_ns` is how long a consumer polls before it sleeps; `POLL_FOREVER` never sleeps.
+Reference: plain data (msgspec structs), written by the planner, read by the composition roots. Sizes are
+bytes, times nanoseconds, addresses integers of the kind their name says. `poll_ns` is how long a consumer
+polls before it sleeps; `POLL_FOREVER` never sleeps.
 """
 
 from typing import Final, Literal

@@ -1,8 +1,8 @@
 """Where a NIC's back end meets what moves frames: sources of bursts and ports that take them.
 
-A `Source` hands out frames that lie in its guest's memory and stay there until the burst is completed; a `Port` copies frames of
-a burst into its guest. A NIC with one queue is its own only source; one with several has a source a queue, so that each keeps its order.
-Neither knows a bridge, a socket or a loop.
+A `Source` hands out frames that lie in its guest's memory and stay there until the burst is completed; a
+`Port` copies frames of a burst into its guest. A NIC with one queue is its own only source; one with
+several has a source a queue, so that each keeps its order. Neither knows a bridge, a socket or a loop.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Source(Protocol):
         ...
 
     def fetch(self, burst: Burst, limit: int) -> int:
-        """Fill `burst` with at most `limit` frames; return how many. What a guest does wrong is contained here."""
+        """Fill `burst` with at most `limit` frames; return how many. A guest's faults are contained here."""
         ...
 
     def complete(self, burst: Burst) -> None:

@@ -1,7 +1,8 @@
-"""Counters in shared memory: one segment a process, written by its owner, read by anyone without disturbing it.
+"""Counters in shared memory: one segment a process, written by its owner, read without disturbing it.
 
-A counter is one 64-bit word. Which word counts what is fixed by the plan (`ProcessPlan.counter_names`), so the segment holds numbers only.
-Words are written by one thread each; a reader may see a value that is a moment old, never a torn one (aligned 64-bit words).
+A counter is one 64-bit word. Which word counts what is fixed by the plan (`ProcessPlan.counter_names`), so
+the segment holds numbers only. Words are written by one thread each; a reader may see a value that is a
+moment old, never a torn one (aligned 64-bit words).
 """
 
 from collections.abc import Mapping, Sequence

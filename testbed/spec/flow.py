@@ -1,7 +1,7 @@
 """What a generated frame carries so that it can be checked where it arrives.
 
-Reference: our own tag in the payload of an ordinary UDP/IPv4 datagram (RFC 768, RFC 791), sized so that the smallest Ethernet frame,
-60 bytes without FCS, holds it exactly.
+Reference: our own tag in the payload of an ordinary UDP/IPv4 datagram (RFC 768, RFC 791), sized so that the
+smallest Ethernet frame, 60 bytes without FCS, holds it exactly.
 """
 
 from typing import Final
@@ -14,13 +14,14 @@ ETHERNET: Final = Record(
 )  # fmt: skip
 IPV4: Final = Record(
     "ipv4", 20, "RFC 791 §3.1, every multi-byte member big-endian",
-    Field("version_ihl", 0, 1), Field("tos", 1, 1), Field("total_length", 2, 2), Field("identification", 4, 2),
-    Field("fragment", 6, 2), Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
+    Field("version_ihl", 0, 1), Field("tos", 1, 1), Field("total_length", 2, 2),
+    Field("identification", 4, 2), Field("fragment", 6, 2), Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
     Field("source", 12, 4), Field("destination", 16, 4),
 )  # fmt: skip
 UDP: Final = Record(
     "udp", 8, "RFC 768, big-endian",
-    Field("source_port", 0, 2), Field("destination_port", 2, 2), Field("length", 4, 2), Field("checksum", 6, 2),
+    Field("source_port", 0, 2), Field("destination_port", 2, 2), Field("length", 4, 2),
+    Field("checksum", 6, 2),
 )  # fmt: skip
 TAG: Final = Record(
     "flow_tag", 18, "design: every frame of a verified flow carries flow, sequence number and checksum",

@@ -1,8 +1,9 @@
 """How a record in memory or a register block is declared.
 
-One declaration serves both directions and both languages: `Record` packs and unpacks in Python and is written out as
-a C struct for the native extension; a `RegisterMap` gives offsets to device and driver. A declaration whose rows overlap, stick out or
-repeat a name fails when the module is imported. Everything is little-endian.
+One declaration serves both directions and both languages: `Record` packs and unpacks in Python and is
+written out as a C struct for the native extension; a `RegisterMap` gives offsets to device and driver. A
+declaration whose rows overlap, stick out or repeat a name fails when the module is imported. Everything is
+little-endian.
 """
 
 from collections.abc import Mapping

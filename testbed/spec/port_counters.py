@@ -25,8 +25,9 @@ PORT_COUNTERS: Final = Record(
     *(Field(name, 8 * i, 8) for i, name in enumerate(_NAMES)),
 )
 """`*_in`: from the guest; `*_out`: to the guest. `dropped_*` count where the frame came from, but for
-`stalled`, `rx_too_small` and `device_broken` (a device at either end broke or was reset meanwhile), which count
-where it should have gone, and `link_down`, which counts where the link is."""
+`stalled`, `rx_too_small` and `device_broken` (a device at either end broke or was reset meanwhile), which
+count where it should have gone, and `link_down`, which counts where the link is.
+"""
 
 COUNTER_NAMES: Final = tuple(
     name.replace("dropped_", "dropped.").replace("fault_", "fault.") for name in _NAMES

@@ -1,8 +1,9 @@
-"""The page of shared memory that stands for one virtual CPU's hardware, shared by the vCPU and the hypervisor.
+"""The page of shared memory that stands for a virtual CPU's hardware, shared by vCPU and hypervisor.
 
-Reference: our own record for what the architecture leaves to the implementation; the exit syndrome it carries is ESR_EL2 of the Arm
-Architecture Reference Manual (DDI 0487, D17.2.37, ISS for a Data Abort), the interrupt part follows GICv3 (IHI 0069).
-A bell is one cache line: the word that the ringing side counts up and the flag with which the other side asks for a message.
+Reference: our own record for what the architecture leaves to the implementation; the exit syndrome it
+carries is ESR_EL2 of the Arm Architecture Reference Manual (DDI 0487, D17.2.37, ISS for a Data Abort), the
+interrupt part follows GICv3 (IHI 0069). A bell is one cache line: the word that the ringing side counts up
+and the flag with which the other side asks for a message.
 """
 
 from typing import Final
@@ -12,13 +13,14 @@ from testbed.spec.layout import Bits, Field, Record
 BELL: Final = Record(
     "bell", 64, "design: doorbells",
     Field("rung", 0, 8, "counted up by the producer"),
-    Field("armed", 8, 4, "set by the consumer before it sleeps, cleared by the producer that sends the message"),
+    Field("armed", 8, 4, "set by the consumer before it sleeps, cleared by the producer that sends"),
     Field("sent", 16, 8, "messages sent, counted by the producer"),
 )  # fmt: skip
 
 DOORBELL_MATCH: Final = Record(
     "doorbell_match", 16, "design: QueueNotify is a doorbell",
-    Field("gpa", 0, 8, "a store to this address rings the hypervisor's bell and needs no answer"), Field("valid", 8, 4),
+    Field("gpa", 0, 8, "a store to this address rings the hypervisor's bell and needs no answer"),
+    Field("valid", 8, 4),
 )  # fmt: skip
 DOORBELL_MATCHES: Final = 16
 PENDING_WORDS: Final = 16

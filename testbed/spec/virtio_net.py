@@ -1,6 +1,6 @@
 """The virtio network device: feature bits, configuration space, frame header, control queue.
 
-Reference: Virtual I/O Device (VIRTIO) Version 1.2 §5.1.
+Reference: Virtual I/O Device (VIRTIO) Version 1.2 §5.1. Not declared: the commands of the control queue.
 """
 
 from typing import Final
@@ -10,11 +10,13 @@ from testbed.spec.layout import Field, Record
 NET_HDR: Final = Record(
     "virtio_net_hdr", 12, "virtio 1.2 §5.1.6",
     Field("flags", 0, 1), Field("gso_type", 1, 1), Field("hdr_len", 2, 2), Field("gso_size", 4, 2),
-    Field("csum_start", 6, 2), Field("csum_offset", 8, 2), Field("num_buffers", 10, 2, "always present with VERSION_1"),
+    Field("csum_start", 6, 2), Field("csum_offset", 8, 2),
+    Field("num_buffers", 10, 2, "always present with VERSION_1"),
 )  # fmt: skip
 NET_CONFIG: Final = Record(
     "virtio_net_config", 17, "virtio 1.2 §5.1.4",
-    Field("mac", 0, 1, count=6), Field("status", 6, 2), Field("max_virtqueue_pairs", 8, 2), Field("mtu", 10, 2),
+    Field("mac", 0, 1, count=6), Field("status", 6, 2), Field("max_virtqueue_pairs", 8, 2),
+    Field("mtu", 10, 2),
     Field("speed", 12, 4, "Mbit/s, 0xffffffff: not known"), Field("duplex", 16, 1),
 )  # fmt: skip
 
