@@ -2,12 +2,11 @@
 
 The launcher gets a session of its own, so it outlives the terminal. It takes the plan, checked already, from
 an inherited memory file and answers once through a pipe: up, or why not. Then its output goes to
-`launcher.log` in the run directory. Reference: daemon(7), new-style; memfd_create(2). Not modelled: restart
+`launcher.log` in the run directory. Reference: daemon(7), memfd_create(2). Not modelled: restart
 after a reboot.
 """
 
 import argparse
-import contextlib
 import os
 import subprocess
 import sys
@@ -67,36 +66,42 @@ def start(order: Order) -> Up | NotUp:
         with os.fdopen(orders, "w+b") as file, os.fdopen(writer, "wb"):
             file.write(msgspec.json.encode(order))
             file.seek(0)
-            process = _start_process(orders, writer)
-        try:
-            line = answers.readline()
-        except KeyboardInterrupt:
-            process.terminate()
-            raise
+            _start_process(orders, writer)
+        line = answers.readline()
     if not line:
-        text = f"the launcher in the background ended with status {process.wait()} before its topology was up"
-        return NotUp((text,), ExitCode.MACHINE)
+        return NotUp(("the launcher in the background ended before its topology was up",), ExitCode.MACHINE)
     return msgspec.json.decode(line, type=Up | NotUp)
 
 
-def _start_process(orders: int, answer: int) -> "subprocess.Popen[bytes]":
+def _start_process(orders: int, answer: int) -> None:
     arguments = ["--order", str(orders), "--answer", str(answer)]
-    return subprocess.Popen(
+    subprocess.run(
         [sys.executable, "-P", "-m", "launcher.background", *arguments],
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
         pass_fds=(orders, answer),
         env=environment(),
+        check=True,
     )
+
+
+def _leave_terminal() -> None:
+    """Go on in a child with a session of its own, on which no terminal and no parent has a hold."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
 
 
 class Announcer(PlainView):
     """Answers once, and lets go of the terminal when the topology is up."""
 
-    def __init__(self, answer: BinaryIO, run_dir: Path) -> None:
+    def __init__(self, answer: BinaryIO, run_dir: Path, json: str) -> None:
         super().__init__(console())
         self._answer = answer
         self._run_dir = run_dir
+        self._json = json
+
+    def begin(self, run: Run) -> None:
+        self._run = run
 
     def ready(self, processes: int, seconds: float) -> None:
         super().ready(processes, seconds)
@@ -107,23 +112,28 @@ class Announcer(PlainView):
         os.close(log)
         self.answer(Up(os.getpid()))
 
+    async def end(self, result: Result) -> None:
+        write_json(result, self._json)
+        problems = tuple(Text.from_markup(line).plain for line in problem_lines(result))
+        self.answer(NotUp(problems or ("it was stopped before it was up",), result.exit_code))
+
     def answer(self, answer: Up | NotUp) -> None:
-        """Tell whoever started us; nothing happens the second time, or when nobody listens any more."""
+        """Tell whoever started us, once; end the run when nobody waits for the answer any more."""
         if self._answer.closed:
             return
-        with contextlib.suppress(BrokenPipeError), self._answer:
-            self._answer.write(msgspec.json.encode(answer) + b"\n")
+        try:
+            with self._answer:
+                self._answer.write(msgspec.json.encode(answer) + b"\n")
+        except BrokenPipeError:
+            self._run.stop("nobody waits for it any more")
 
 
 async def _run(order: Order, answer: BinaryIO) -> Result:
     holder = Holder(order.plan.topology, os.getpid(), "up", time.time(), order.file)
     with rundir.claim(holder) as directory:
-        announcer = Announcer(answer, directory.path)
+        announcer = Announcer(answer, directory.path, order.json)
         run = Run(order.plan, directory, announcer, workloads=order.workloads, stay=True, roles=order.roles)
-        result = await run.execute()
-    problems = tuple(Text.from_markup(line).plain for line in problem_lines(result))
-    announcer.answer(NotUp(problems or ("ended before it was up",), result.exit_code))
-    return result
+        return await run.execute()
 
 
 def main() -> int:
@@ -132,18 +142,17 @@ def main() -> int:
     parser.add_argument("--order", type=int, required=True)
     parser.add_argument("--answer", type=int, required=True)
     arguments = parser.parse_args()
+    _leave_terminal()
     with os.fdopen(arguments.order, "rb") as file:
         order = msgspec.json.decode(file.read(), type=Order)
     answer = os.fdopen(arguments.answer, "wb")
     try:
-        result = uvloop.run(_run(order, answer))
+        return uvloop.run(_run(order, answer)).exit_code
     except VirtbedError as error:
         code = ExitCode.BAD_INPUT if isinstance(error, ConfigError) else ExitCode.MACHINE
         with answer:
             answer.write(msgspec.json.encode(NotUp(tuple(str(error).splitlines()), code)) + b"\n")
         return code
-    write_json(result, order.json)
-    return result.exit_code
 
 
 if __name__ == "__main__":

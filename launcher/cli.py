@@ -118,10 +118,11 @@ def launch(
 ) -> None:
     """Bring many guests up on one host; each passes a verified frame to its neighbour."""
     check_writable(json)
+    from launcher import forkclient
     from launcher.bench_launch import launch_table, measure_launch
     from launcher.table import console, show_result
 
-    measured = measure_launch(guests, memory)
+    measured = measure_launch(guests, memory, forkclient.ROLES)
     write_json(measured, json)
     show_result(measured.result, quiet=True)
     if json != STDOUT:

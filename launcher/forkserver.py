@@ -7,7 +7,7 @@ reaps its children, removes the run directory and exits. Its own session keeps a
 its children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is free only
 when nothing is left.
 
-Reference: fork(2), unix(7), prctl(2). Not modelled: restarting a process.
+Reference: fork(2), pidfd_open(2), unix(7), prctl(2). Not modelled: restarting a process.
 """
 
 import argparse
@@ -68,15 +68,7 @@ def close_all_but(keep: Sequence[int]) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def _default_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
-    # The supervisor ends the topology in order; a Ctrl-C meant for it must not end a guest.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _redirect_output(path: Path) -> None:
+def _redirect_output(path: str) -> None:
     log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1, inheritable=True)
     os.dup2(log, 2, inheritable=True)
@@ -90,18 +82,21 @@ def _exit_code(error: BaseException) -> int:
     return 1
 
 
-def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: Path, server_pid: int) -> NoReturn:
-    """Be the process that was asked for, and exit with its result; never returns."""
+def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: str, server_pid: int) -> NoReturn:
+    """Be the process that was asked for, and exit with its result; never returns.
+
+    Every page that is written here is one that a guest no longer shares, so this does little and does it
+    plainly: paths are text, and there is no signal handler to take back.
+    """
     code = 1
     try:
         prctl.die_with_parent(server_pid)
-        _default_signals()
         plan = _decode_plan(request.plan)
         close_all_but(request.descriptors)
         prctl.set_name(plan.name)
-        _redirect_output(run_dir / f"{plan.name}{LOG_SUFFIX}")
+        _redirect_output(f"{run_dir}/{plan.name}{LOG_SUFFIX}")
         names = (segment.name for segment in plan.segments)
-        roles[plan.role](plan, dict(zip(names, request.descriptors, strict=True)), str(run_dir))
+        roles[plan.role](plan, dict(zip(names, request.descriptors, strict=True)), run_dir)
         code = 0
     except BaseException as error:  # the last frame of this process: whatever it was is told by code and log
         code = _exit_code(error)
@@ -115,34 +110,31 @@ def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: Path, serv
 class Server:
     """Serves one launcher over one socket until that closes."""
 
-    def __init__(self, connection: socket.socket, run_dir: Path, roles: dict[str, Main]) -> None:
+    def __init__(self, connection: socket.socket, run_dir: str, roles: dict[str, Main]) -> None:
         self._connection = connection
         self._run_dir = run_dir
         self._roles = roles
-        self._children: set[int] = set()
-        self._wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        self._children: dict[int, int] = {}
+        """The pid of each child, by its pidfd, which is readable when the child has ended."""
+        self._epoll = select.epoll()
+        self._epoll.register(connection, select.EPOLLIN)
 
     def serve(self) -> None:
         """Answer requests and report deaths; return when the launcher is gone."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if self._wake in ready:
-                os.read(self._wake, 4096)
-                self._report_deaths()
-            if self._connection.fileno() in ready and not self._answer():
-                return
+            for descriptor, _ in self._epoll.poll():
+                if descriptor in self._children:
+                    self._report_death(descriptor)
+                elif not self._answer():
+                    return
 
     def end(self) -> None:
         """Kill and reap every child (SIGKILL ends a stopped one too)."""
-        for pid in self._children:
+        for pid in self._children.values():
             os.kill(pid, signal.SIGKILL)
-        while self._children:
-            self._children.discard(os.waitpid(-1, 0)[0])
+        for pid in self._children.values():
+            os.waitpid(pid, 0)
+        self._children.clear()
 
     def _answer(self) -> bool:
         try:
@@ -151,7 +143,7 @@ class Server:
             return False
         if isinstance(request, SpawnRequest):
             self._spawn(request)
-        elif isinstance(request, SignalRequest) and request.pid in self._children:
+        elif isinstance(request, SignalRequest) and request.pid in self._children.values():
             os.kill(request.pid, request.signal)
         return request is not None
 
@@ -164,20 +156,20 @@ class Server:
         else:
             if pid == 0:
                 run_child(request, self._roles, self._run_dir, server_pid)
-            self._children.add(pid)
+            child = os.pidfd_open(pid)
+            self._children[child] = pid
+            self._epoll.register(child, select.EPOLLIN)
             self._tell(Spawned(pid))
         for descriptor in request.descriptors:
             os.close(descriptor)
 
-    def _report_deaths(self) -> None:
-        while self._children:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            self._children.discard(pid)
-            ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-            code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
-            self._tell(Exited(pid, code, ended_by, usage.ru_utime + usage.ru_stime))
+    def _report_death(self, descriptor: int) -> None:
+        pid, status, usage = os.wait4(self._children.pop(descriptor), 0)
+        self._epoll.unregister(descriptor)
+        os.close(descriptor)
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+        self._tell(Exited(pid, code, ended_by, usage.ru_utime + usage.ru_stime))
 
     def _tell(self, message: FromServer) -> None:
         # A launcher that is gone is noticed where requests are read.
@@ -188,7 +180,7 @@ class Server:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--run-dir", required=True)
     parser.add_argument("--role", action="append", required=True)
     return parser.parse_args()
 
@@ -196,6 +188,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Import the roles, serve the launcher until it goes, and leave nothing behind."""
     arguments = _arguments()
+    # Inherited by every process: the supervisor ends the topology in order, no terminal ends a guest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=arguments.socket)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
@@ -209,7 +202,7 @@ def main() -> None:
         server.serve()
     finally:
         server.end()
-    rundir.remove(arguments.run_dir)
+    rundir.remove(Path(arguments.run_dir))
 
 
 if __name__ == "__main__":

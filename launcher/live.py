@@ -18,7 +18,7 @@ from rich.table import Table
 
 from launcher import figures, usage
 from launcher.processes import Process
-from launcher.result import Died, FlowResult
+from launcher.result import Died, FlowResult, Result
 from launcher.table import died_line, new_table
 from launcher.watcher import Watcher
 from launcher.workload_run import Flow
@@ -131,7 +131,8 @@ class LiveView(PlainView):
         self._live.start()
         self._task = asyncio.get_running_loop().create_task(self._refresh(run))
 
-    async def end(self) -> None:
+    async def end(self, result: Result) -> None:
+        del result  # told when the view is gone
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

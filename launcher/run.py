@@ -77,14 +77,15 @@ class Run:
             self.state = "stopping"
             try:
                 await self._wind_down()
-                self.result.set_result(self._result(error))
+                result = self._result(error)
+                await self.watcher.end(result)
+                self.result.set_result(result)
             finally:
                 self._release_signals()
-                await self.watcher.end()
                 await service.close()
                 await self.supervisor.close()
                 self._directory.release()
-        return self.result.result()
+        return result
 
     def stop(self, why: str) -> None:
         """Have the run end in order; nothing happens when it is ending already."""

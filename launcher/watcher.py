@@ -7,7 +7,7 @@ what they show.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher.result import Died, FlowResult
+from launcher.result import Died, FlowResult, Result
 from testbed.messages.control import GuestReport
 from testbed.messages.entries import FlowEntry, Plan
 
@@ -21,8 +21,8 @@ class Watcher:
     def begin(self, run: "Run") -> None:
         """Look at this run from now on."""
 
-    async def end(self) -> None:
-        """Look no more; the result is about to be told."""
+    async def end(self, result: Result) -> None:
+        """Look no more: this came of it. Whoever waits for the result is told afterwards."""
 
     def starting(self, plan: Plan) -> None:
         """Processes are about to be started."""

@@ -20,8 +20,7 @@ def _spin() -> None:
 
 
 def _show_name() -> None:
-    print(Path("/proc/self/comm").read_text().strip(), flush=True)
-    _wait()
+    print(Path("/proc/self/comm").read_text())
 
 
 def _list_opened() -> None:
@@ -45,7 +44,7 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
             _spin()
         case "waits":
             _wait()
-        case "waits-with-a-long-name":
+        case "says-its-long-name":
             _show_name()
         case "stops":
             os.kill(os.getpid(), signal.SIGSTOP)
