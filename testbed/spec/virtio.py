@@ -1,7 +1,7 @@
 """Virtqueues, feature bits, device status and the virtio-mmio register block.
 
-Reference: Virtual I/O Device (VIRTIO) Version 1.2, sections named beside each declaration. Only the modern (VERSION_1) interface is
-declared; the legacy one is not modelled.
+Reference: Virtual I/O Device (VIRTIO) Version 1.2, sections named beside each declaration. Only the modern
+(VERSION_1) interface is declared; the legacy one is not modelled.
 """
 
 from typing import Final
@@ -119,6 +119,9 @@ F_SR_IOV: Final = 37
 F_NOTIFICATION_DATA: Final = 38
 F_NOTIF_CONFIG_DATA: Final = 39
 F_RING_RESET: Final = 40
+
+FEATURE_WORDS: Final = 2
+"""§6: bits 0 to 63 are declared so far, in words of 32."""
 
 # Device status, §2.1
 

@@ -1,8 +1,9 @@
 """The transport-free virtio device: status machine, feature negotiation, queue set-up, interrupt causes.
 
-Reference: virtio 1.2 §2.1 (status), §2.2 (features), §2.6 (queue reset is not offered), §3.1 (initialization), §2.7 (queues). A transport (virtio-mmio,
-vhost-user) decodes accesses and calls in here; the backend (virtio-net) is what the device is. Not modelled: the legacy interface,
-shared memory regions, F_NOTIFICATION_DATA.
+Reference: virtio 1.2 §2.1 (status), §2.2 (features), §2.7 (queues), §3.1 (initialization). A transport
+(virtio-mmio, vhost-user) decodes accesses and calls in here; the backend (virtio-net) is what the device is.
+Not modelled, so not offered: the legacy interface, queue reset (§2.6), shared memory regions,
+F_NOTIFICATION_DATA.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ class QueueConfig:
     driver: int = 0
     device: int = 0
     ready: bool = False
+
+
+class FaultSink(Protocol):
+    """Counts and reports what a driver did wrong."""
+
+    def __call__(self, reason: str, detail: str) -> None: ...
 
 
 class Backend(Protocol):
@@ -72,7 +79,7 @@ class _State:
 class VirtioDevice:
     """One device. `fault` is called with (reason, detail) for whatever a driver does wrong."""
 
-    def __init__(self, backend: Backend, interrupt: Edge, fault: "FaultSink") -> None:
+    def __init__(self, backend: Backend, interrupt: Edge, fault: FaultSink) -> None:
         self.backend, self._interrupt, self._fault = backend, interrupt, fault
         self.config_generation = 0
         self._state = self._fresh()
@@ -107,9 +114,8 @@ class VirtioDevice:
         state = self._state
         new = value & _SETTABLE & ~state.status
         if state.status & ~value & _SETTABLE:
-            self._fault(
-                "register", f"status {value:#x} clears bits of {state.status:#x}; only a reset clears them"
-            )
+            text = f"status {value:#x} clears bits of {state.status:#x}; only a reset clears them"
+            self._fault("register", text)
         if new & spec.STATUS_FEATURES_OK and not self._features_acceptable():
             new &= ~spec.STATUS_FEATURES_OK
         state.status |= new
@@ -120,13 +126,13 @@ class VirtioDevice:
         """Take 32 of the driver's feature bits; ignored once FEATURES_OK is set (§3.1.1)."""
         if self._state.status & spec.STATUS_FEATURES_OK:
             self._fault("register", "driver features written after FEATURES_OK")
-        elif word < 2:
+        elif word < spec.FEATURE_WORDS:
             shift = 32 * word
             self._state.driver_features = (
                 self._state.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
             )
         elif value:
-            self._state.driver_features |= 1 << 64  # a bit that no device offers
+            self._state.driver_features |= 1 << 32 * spec.FEATURE_WORDS  # a bit that no device offers
 
     def set_queue_ready(self, index: int, ready: bool) -> None:
         """Take QueueReady; a queue is fixed while it is ready (§4.2.2.2)."""
@@ -136,12 +142,10 @@ class VirtioDevice:
         elif self._state.active:
             self._fault("register", f"queue {index} changed after DRIVER_OK")
         else:
-            queue.ready = ready and 0 < queue.size <= self.backend.queue_sizes[index]
+            largest = self.backend.queue_sizes[index]
+            queue.ready = ready and 0 < queue.size <= largest
             if ready and not queue.ready:
-                self._fault(
-                    "register",
-                    f"queue {index} of {queue.size} entries; 1 to {self.backend.queue_sizes[index]} are possible",
-                )
+                self._fault("register", f"queue {index} has 1 to {largest} entries, not {queue.size}")
 
     def raise_interrupt(self, cause: int) -> None:
         """Add a cause and give an edge: a driver that acknowledges late still hears of what came after."""
@@ -154,12 +158,15 @@ class VirtioDevice:
 
     def config_changed(self) -> None:
         """The configuration space changed: tell a driver that is up (§2.5)."""
-        self.config_generation = self.config_generation + 1 & 0xFFFF_FFFF
+        self.config_generation = (self.config_generation + 1) & 0xFFFF_FFFF
         if self._state.status & spec.STATUS_DRIVER_OK:
             self.raise_interrupt(spec.INTERRUPT_CONFIG)
 
     def break_down(self, reason: str, detail: str) -> None:
-        """The driver broke a rule that cannot be lived with: DEVICE_NEEDS_RESET and a configuration interrupt (§2.1.2)."""
+        """The driver broke a rule that cannot be lived with (§2.1.2).
+
+        DEVICE_NEEDS_RESET, and a configuration interrupt where the driver is up.
+        """
         self._fault(reason, detail)
         if not self._state.status & spec.STATUS_DEVICE_NEEDS_RESET:
             self._state.status |= spec.STATUS_DEVICE_NEEDS_RESET
@@ -193,9 +200,3 @@ class VirtioDevice:
             self.backend.activate(state.driver_features, state.queues)
         except GuestError as error:
             self.break_down(error.reason, error.detail)
-
-
-class FaultSink(Protocol):
-    """Counts and reports what a driver did wrong."""
-
-    def __call__(self, reason: str, detail: str) -> None: ...

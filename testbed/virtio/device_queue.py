@@ -1,7 +1,7 @@
 """Builds the device's side of a virtqueue from what a driver wrote about it, in either format.
 
-Reference: virtio 1.2 §2.7 (split), §2.8 (packed), §4.2.2.2 (what a driver must hold to). What a driver got wrong is a GuestError
-with the name of its counter.
+Reference: virtio 1.2 §2.7 (split), §2.8 (packed), §4.2.2.2 (what a driver must hold to). What a driver got
+wrong is a GuestError with the name of its counter. Not modelled: queues that leave one region of RAM.
 """
 
 from typing import Final
@@ -10,7 +10,6 @@ from testbed.errors import GuestError
 from testbed.native import PackedDevice, Pinned, Regions, SplitDevice
 from testbed.spec import virtio as spec
 from testbed.virtio.device import QueueConfig
-
 
 _ALIGNMENTS: Final = {
     True: (spec.DESC_ALIGN, spec.PACKED_EVENT_ALIGN, spec.PACKED_EVENT_ALIGN),

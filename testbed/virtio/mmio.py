@@ -1,7 +1,8 @@
 """virtio over MMIO: decodes register accesses and turns them into calls of the transport-free device.
 
-Reference: virtio 1.2 §4.2. A register is 32 bits wide and accessed so; the configuration space behind 0x100 takes 8, 16 and 32
-bits (§4.2.2.1). Anything else is the guest's fault: counted, reads as zero.
+Reference: virtio 1.2 §4.2. A register is 32 bits wide and accessed so; the configuration space takes 8, 16
+and 32 bits (§4.2.2.2). Anything else is the guest's fault: counted, reads as zero, changes nothing. Not
+modelled: shared memory regions, queue reset, stopping one queue of a live device (QueueReady 0).
 """
 
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from testbed.spec import virtio as spec
 from testbed.virtio.device import FaultSink, QueueConfig, VirtioDevice
 
 _WORD_BYTES = 4
+_STATUS_MASK = 0xFF
+_CONFIG_SIZES_BYTES = (1, 2, 4)
+_CONSTANTS = ("MagicValue", "Version", "VendorID", "SHMLenLow", "SHMLenHigh", "SHMBaseLow", "SHMBaseHigh")
 
 
 class VirtioMmio:
@@ -23,7 +27,7 @@ class VirtioMmio:
 
     def read(self, offset: int, size_bytes: int) -> int:
         """Return what the driver reads."""
-        if offset >= spec.MMIO_CONFIG_OFFSET:
+        if offset >= spec.MMIO_CONFIG_OFFSET and size_bytes in _CONFIG_SIZES_BYTES:
             data = self.device.backend.config_read(offset - spec.MMIO_CONFIG_OFFSET, size_bytes)
             return int.from_bytes(data, "little")
         handler = self._reads.get(offset)
@@ -34,7 +38,7 @@ class VirtioMmio:
 
     def write(self, offset: int, size_bytes: int, value: int) -> None:
         """Take what the driver writes."""
-        if offset >= spec.MMIO_CONFIG_OFFSET:
+        if offset >= spec.MMIO_CONFIG_OFFSET and size_bytes in _CONFIG_SIZES_BYTES:
             self.device.backend.config_write(
                 offset - spec.MMIO_CONFIG_OFFSET, value.to_bytes(size_bytes, "little")
             )
@@ -57,15 +61,7 @@ class VirtioMmio:
             "ConfigGeneration": lambda: device.config_generation,
         }
         table = {spec.MMIO[name].offset: handler for name, handler in live.items()}
-        for name in (
-            "MagicValue",
-            "Version",
-            "VendorID",
-            "SHMLenLow",
-            "SHMLenHigh",
-            "SHMBaseLow",
-            "SHMBaseHigh",
-        ):
+        for name in _CONSTANTS:
             table[spec.MMIO[name].offset] = lambda value=spec.MMIO[name].reset: value  # type: ignore[misc]
         return table
 
@@ -77,10 +73,10 @@ class VirtioMmio:
             "QueueSel": lambda value: setattr(self, "_queue_sel", value),
             "QueueNum": lambda value: self._set("size", value),
             "QueueReady": lambda value: self.device.set_queue_ready(self._queue_sel, bool(value & 1)),
-            "QueueNotify": lambda value: None,  # the doorbell itself is the message; see vmm/exits.py
-            "InterruptACK": lambda value: self.device.acknowledge(value),
+            "QueueNotify": lambda _value: None,  # the doorbell itself is the message; see vmm/exits.py
+            "InterruptACK": self.device.acknowledge,
             "Status": self._write_status,
-            "SHMSel": lambda value: None,  # there are no shared memory regions: every length reads as -1
+            "SHMSel": lambda _value: None,  # there are no shared memory regions: every length reads as -1
         }
         for register, member in (("QueueDesc", "desc"), ("QueueDriver", "driver"), ("QueueDevice", "device")):
             named[f"{register}Low"] = lambda value, m=member: self._set_half(m, 0, value)  # type: ignore[misc]
@@ -88,11 +84,9 @@ class VirtioMmio:
         return {spec.MMIO[name].offset: handler for name, handler in named.items()}
 
     def _device_features(self) -> int:
-        return (
-            self.device.backend.features >> 32 * self._device_features_sel & 0xFFFF_FFFF
-            if self._device_features_sel < 2
-            else 0
-        )
+        if self._device_features_sel >= spec.FEATURE_WORDS:
+            return 0
+        return self.device.backend.features >> 32 * self._device_features_sel & 0xFFFF_FFFF
 
     def _queue(self) -> QueueConfig:
         return self.device.queue(self._queue_sel) or QueueConfig()
@@ -115,6 +109,7 @@ class VirtioMmio:
         self._set(member, old & ~(0xFFFF_FFFF << shift) | value << shift)
 
     def _write_status(self, value: int) -> None:
-        self.device.write_status(value & 0xFF)
-        if value == 0:
+        status = value & _STATUS_MASK
+        self.device.write_status(status)
+        if status == 0:
             self._device_features_sel = self._driver_features_sel = self._queue_sel = 0

@@ -1,8 +1,8 @@
 """The virtio network device, device side: between a guest's virtqueues and a port of the bridge.
 
 Reference: virtio 1.2 §5.1. Advertised: VERSION_1, MAC, STATUS, MTU, SPEED_DUPLEX, MRG_RXBUF, INDIRECT_DESC,
-EVENT_IDX, RING_PACKED, IN_ORDER, each only where the topology allows it. Not modelled, so not offered: control queue, checksum and
-segmentation offload, legacy.
+EVENT_IDX, RING_PACKED, IN_ORDER, each only where the topology allows it. Not modelled, so not offered:
+control queue, checksum and segmentation offload, legacy.
 """
 
 from collections.abc import Callable, Sequence
@@ -177,11 +177,6 @@ class VirtioNet:
         if rx.fault:
             self._broken(rx)
         return reached
-
-    @property
-    def bytes_copied(self) -> int:
-        """Bytes of frames copied into the guest since its driver came up."""
-        return 0 if self._rx is None else self._rx.bytes_copied
 
     def set_link(self, up: bool) -> None:
         """Raise or cut the link (§5.1.4: VIRTIO_NET_S_LINK_UP)."""

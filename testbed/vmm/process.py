@@ -1,6 +1,11 @@
-"""The vmm: hypervisor back end of one host. Composition root: opens sockets, maps segments, builds the objects and runs the loop."""
+"""The vmm: hypervisor back end of one host.
 
-from testbed.messages.control import GuestReport
+Composition root: opens sockets, maps segments, builds the objects and runs the loop. Reference: design,
+"Processes, and what each can touch". Not modelled: guests that come or go while it runs.
+"""
+
+from testbed.errors import VirtbedError
+from testbed.messages.control import Failed, GuestReport
 from testbed.messages.entries import GuestEntry, ProcessPlan, VmmEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
@@ -20,6 +25,7 @@ class Vmm:
         self.datapath = Datapath(self._loop.watch, self.bridge)
         self._reported: set[tuple[str, str, str]] = set()
         self.vms = [self._add_vm(guest) for guest in entry.guests]
+        self._ports = tuple(nic.name for vm in self.vms for nic in vm.nics)
         self._loop.deadline = self.bridge.deadline_ns
         self._loop.on_tick = self._tick
 
@@ -39,6 +45,7 @@ class Vmm:
         for nic in guest.nics:
             device = vm.add_virtio_net(nic, self.datapath.changed, report)
             self._attach(device, vm.counter_page())
+        exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
 
     def _attach(self, device: VirtioNet, counters: Pinned) -> None:
@@ -49,7 +56,8 @@ class Vmm:
         counters = self._parts.counters
         counters.set("bell.asked", sum(vm.bell.bell.rung for vm in self.vms))
         counters.set("bell.sent", sum(vm.bell.bell.sent for vm in self.vms))
-        counters.set("bytes_copied", sum(nic.bytes_copied for vm in self.vms for nic in vm.nics))
+        counters.set("frames_copied", sum(counters[f"{port}.frames_out"] for port in self._ports))
+        counters.set("bytes_copied", sum(counters[f"{port}.bytes_out"] for port in self._ports))
 
     def _report(self, guest: str, device: str, reason: str, detail: str) -> None:
         """Tell the launcher once for each kind; the counters have them all."""
@@ -67,5 +75,8 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
         Vmm(parts, entry)
         parts.ready()
         parts.loop.run()
+    except VirtbedError as error:
+        parts.control.send(Failed(reason=str(error)))
+        raise
     finally:
         parts.close()
