@@ -48,7 +48,7 @@ class Expecting(Message, frozen=True, kw_only=True):
 
 
 class Start(Message, frozen=True, kw_only=True):
-    """To a sending guest: send this flow; answered by `Sent` when the device has been given its last frame."""
+    """To a sending guest: send this flow; answered by `Sent` when the device has its last frame."""
 
     flow: FlowEntry
 

@@ -15,7 +15,8 @@ ETHERNET: Final = Record(
 IPV4: Final = Record(
     "ipv4", 20, "RFC 791 §3.1, every multi-byte member big-endian",
     Field("version_ihl", 0, 1), Field("tos", 1, 1), Field("total_length", 2, 2),
-    Field("identification", 4, 2), Field("fragment", 6, 2), Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
+    Field("identification", 4, 2), Field("fragment", 6, 2),
+    Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
     Field("source", 12, 4), Field("destination", 16, 4),
 )  # fmt: skip
 UDP: Final = Record(
