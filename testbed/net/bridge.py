@@ -207,20 +207,20 @@ class Bridge:
         """Give one receiver what it takes; say whether that was anything."""
         if number not in lane.waiting:  # dropped since the turn began
             return False
-        target, first = self.attachments[number], lane.waiting[number]
+        target, first = self.attachments[number], lane.waiting.pop(number)
         reached = target.port.deliver(lane.burst, first, number)
-        if number not in lane.waiting:
+        left = lane.burst.count_for(number, reached)
+        if target.stalled:  # frames in between that are for others say nothing about this receiver
+            target.stalled = left == lane.burst.count_for(number, first)
+        if not left:
+            return True
+        if lane.closed or self.attachments.get(number) is not target:
+            target.port.count_dropped("device_broken", left)
             return True
         if target.stalled:
-            # frames between that are for others say nothing about this receiver
-            left = lane.burst.count_for(number, reached)
-            target.stalled = left == lane.burst.count_for(number, first)
-        lane.waiting[number] = reached
-        if reached == len(lane.burst):
-            del lane.waiting[number]
-        elif target.stalled:
-            self._drop(lane, target, "stalled")
+            target.port.count_dropped("stalled", left)
             return True
+        lane.waiting[number] = reached
         return reached > first
 
     @staticmethod
@@ -266,7 +266,6 @@ class Bridge:
         """Forget a lane whose queue is gone; its frames lie in memory that the guest may use again."""
         for number in tuple(lane.waiting):
             self._drop(lane, self.attachments[number], "device_broken")
-        lane.burst.clear()
         lane.loaded = False
         lane.closed = True
         self._unblock(lane)
