@@ -1,0 +1,160 @@
+"""A whole host in one interpreter: guests with their drivers and vCPUs, the vmm's VMs, devices and bridge.
+
+The objects are those of the real processes, joined as the composition roots join them; only sockets are
+missing: doorbells are recorded, and a guest that leaves for the vmm is answered before it looks again.
+"""
+
+import mmap
+from collections.abc import Callable
+
+import msgspec
+
+from testbed.address import GUEST_RAM_GPA, HPA_BASE, Gpa, Hpa
+from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.ram import RamAllocator
+from testbed.guest.vcpu import Vcpu
+from testbed.guest.workloads.receiver import Receiver
+from testbed.memory.guest import GuestMemory
+from testbed.memory.host import HostMemory
+from testbed.memory.segment import Segment
+from testbed.messages.entries import GuestEntry, VirtioNetEntry
+from testbed.native import Pinned, Watch
+from testbed.net.bridge import Bridge
+from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
+from testbed.observe.counters import Counters
+from testbed.spec import vcpu_page
+from testbed.virtio.net import VirtioNet
+from testbed.vmm.datapath import Datapath
+from testbed.vmm.exits import ExitHandler
+from testbed.vmm.vm import Vm
+from tests.support.recorders import ManualClock, RecordingDoorbell, RecordingReports
+
+MIB = 1 << 20
+RAM_BYTES = 8 * MIB
+TABLE_BYTES = 64 << 10
+MMIO_GPA = 0x0A00_0000
+FIRST_INTID = 48
+STALL_NS = 1_000_000_000
+_HOST_STRIDE_BYTES = 64 * MIB
+_TURNS_MAX = 10_000
+_ANSWERS_MAX = 4
+
+
+def anonymous(name: str, size_bytes: int, hpa: int = 0) -> Segment:
+    """Return a segment that only this process has."""
+    return Segment(name, size_bytes, hpa, mmap.mmap(-1, size_bytes))
+
+
+def mac_text(index: int) -> str:
+    """Return the MAC address of guest `index`."""
+    return f"02:00:00:00:00:{index + 1:02x}"
+
+
+class GuestMachine:
+    """One guest: RAM, tables and vCPU page, and what runs inside once it is booted."""
+
+    def __init__(self, host: "HostMachine", index: int, nic: VirtioNetEntry) -> None:
+        base = Hpa(HPA_BASE + index * _HOST_STRIDE_BYTES)
+        self.name, self.host, self.nic = nic.name.partition(".")[0], host, nic
+        self.ram = anonymous(f"{self.name}.ram", RAM_BYTES, base)
+        self.tables = anonymous(f"{self.name}.stage2", TABLE_BYTES, base + RAM_BYTES)
+        self.vcpu_segment = anonymous(f"{self.name}.vcpu", vcpu_page.VCPU_PAGE.size)
+        self.page: Pinned = self.vcpu_segment.pinned
+        self.entry = GuestEntry(
+            name=self.name,
+            host="h0",
+            index=index,
+            memory_bytes=RAM_BYTES,
+            ram_gpa=GUEST_RAM_GPA,
+            stage2_hpa=self.tables.hpa,
+            poll_ns=0,
+            nics=(nic,),
+        )
+        self.counters = Counters(guest_counter_names(1))
+        self.kick = RecordingDoorbell(self.page, vcpu_page.BELL_TO_VMM)
+        self.vm: Vm
+        self.device: VirtioNet
+        self.exits: ExitHandler
+        self.vcpu: Vcpu
+        self.allocator: RamAllocator
+        self.driver: VirtioNetDriver
+        self.receiver: Receiver
+
+    def power_on(self) -> None:
+        """Give the guest a vCPU and RAM that nobody has used."""
+        memory = GuestMemory(HostMemory([self.ram, self.tables]), Hpa(self.entry.stage2_hpa))
+        self.vcpu = Vcpu(self.page, memory, self.kick, self._leave, self.counters)
+        self.allocator = RamAllocator(memory, Gpa(self.entry.ram_gpa), RAM_BYTES)
+
+    def boot(self) -> None:
+        """Bring the NIC up with our own driver."""
+        self.power_on()
+        port = VirtioMmioPort(self.vcpu, self.nic.mmio_gpa)
+        self.driver = VirtioNetDriver(
+            port, self.allocator, self.counters, "nic0", self.nic.queue_size, self.nic.segments
+        )
+        self.receiver = Receiver(self.driver, self.counters, "nic0.foreign_frames", self.host.clock)
+
+    def take(self) -> bool:
+        """Take what has arrived; say whether there was any."""
+        return self.driver.rx_watch.ready and self.receiver.step()
+
+    def dropped(self, reason: str) -> int:
+        """Return how many frames the guest's port counts as dropped."""
+        return self.host.counters[f"{self.nic.name}.dropped.{reason}"]
+
+    def faults(self, reason: str) -> int:
+        """Return how often the guest's port counts a fault."""
+        return self.host.counters[f"{self.nic.name}.fault.{reason}"]
+
+    def _leave(self, ready: Callable[[], bool]) -> None:
+        for _ in range(_ANSWERS_MAX):
+            if ready():
+                return
+            self.exits.handle()
+        raise AssertionError("the exit was not answered")
+
+
+class HostMachine:
+    """One host: the vmm's objects and the guests that run on it."""
+
+    def __init__(self, *names: str, stall_ns: int = STALL_NS, boot: bool = True, **nic: object) -> None:
+        self.clock = ManualClock()
+        self.reports = RecordingReports()
+        self.watch: Watch[Callable[[], bool]] = Watch()
+        self.bridge = Bridge(stall_ns, clock=self.clock)
+        self.datapath = Datapath(self.watch, self.bridge)
+        self.counters = Counters(vmm_counter_names([f"{name}.nic0" for name in names]))
+        self.guests = [self._add(name, index, nic) for index, name in enumerate(names)]
+        for guest in self.guests if boot else ():
+            guest.boot()
+
+    def _add(self, name: str, index: int, changes: dict[str, object]) -> GuestMachine:
+        entry = VirtioNetEntry(name=f"{name}.nic0", mac=mac_text(index), mmio_gpa=MMIO_GPA, intid=FIRST_INTID)
+        guest = GuestMachine(self, index, msgspec.structs.replace(entry, **changes))
+        bell = RecordingDoorbell(guest.page, vcpu_page.BELL_TO_VCPU)
+        vm = Vm(guest.entry, guest.ram, guest.tables, guest.vcpu_segment, self.counters, bell)
+        guest.vm, guest.exits = vm, vm.add_exits(self.reports)
+        self.watch.add(guest.exits.requests, guest.exits.handle)
+        guest.device = vm.add_virtio_net(guest.nic, self.datapath.changed, self.reports)
+        offset = self.counters.offset(f"{guest.nic.name}.frames_in")
+        self.datapath.attach(guest.device, vm.counter_page(), offset)
+        return guest
+
+    def turn(self) -> bool:
+        """Let the vmm do what there is to do once; say whether anything moved."""
+        moved = False
+        for action in self.watch.ready():
+            moved |= action()
+        return moved
+
+    def settle(self, *takers: GuestMachine) -> None:
+        """Run vmm and the guests that take frames (all where none is named) until nothing moves."""
+        for _ in range(_TURNS_MAX):
+            moved = self.turn()
+            for guest in takers or self.guests:
+                moved |= guest.take()
+            if not moved:
+                return
+        raise AssertionError("the machine does not come to rest")
