@@ -40,7 +40,7 @@ static inline __attribute__((always_inline)) bool collect_burst(
     void *queue, take_fn take, const struct driver_buffers *buffers, struct burst *b, uint32_t limit) {
   b->frames_n = b->segments_n = 0;
   if (limit > BURST_FRAMES) limit = BURST_FRAMES;
-  while (b->frames_n < limit && b->segments_n + BURST_FRAMES <= BURST_SEGMENTS) {
+  while (b->frames_n < limit && b->segments_n + FRAME_SEGMENTS_MAX <= BURST_SEGMENTS) {
     int32_t got = collect_frame(queue, take, buffers, b);
     if (got) return got == TAKE_NONE;
   }

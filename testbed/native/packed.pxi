@@ -11,7 +11,7 @@ cdef extern from "packed_device.h":
         packed_event_t* driver_event
         packed_event_t* device_event
         uint32_t size
-        cursor next, used
+        cursor next, looked, used
         bint event_idx, indirect, merge, in_order
         int fault
         port_counters_t* count
@@ -71,7 +71,7 @@ cdef class PackedDevice(Watched):
             raise ValueError(f"a virtqueue at {desc:#x}, {driver_event:#x}, {device_event:#x} is not aligned to 16, 4 and 4 bytes")
         self.q.ring = <packed_desc_t*>d
         self.q.driver_event, self.q.device_event = <packed_event_t*>e, <packed_event_t*>f
-        self.q.next.wrap = self.q.used.wrap = True
+        self.q.next.wrap = self.q.looked.wrap = self.q.used.wrap = True
         self.w = watched(&self.q, packed_device_ready, packed_device_arm, packed_device_disarm, True)
 
     def fetch(self, Burst to, uint32_t limit=256):
@@ -117,6 +117,7 @@ cdef class PackedDevice(Watched):
         if next_offset >= self.q.size or used_offset >= self.q.size:
             raise ValueError(f"a ring of {self.q.size} descriptors has no position {max(next_offset, used_offset)}")
         self.q.next.position, self.q.next.wrap = next_offset, next_wrap
+        self.q.looked = self.q.next
         self.q.used.position, self.q.used.wrap = used_offset, used_wrap
 
 

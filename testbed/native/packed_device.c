@@ -16,7 +16,7 @@ static inline struct packed_copy read_desc(const packed_desc_t *d) {
   return (struct packed_copy){copy.addr, copy.len, copy.id, copy.flags};
 }
 
-/* §2.8.7: an indirect table's descriptors follow one another; only WRITE counts in their flags. */
+/* §2.8.7: an indirect table's descriptors follow one another; of their flags only WRITE counts, the others are ignored. */
 static int read_indirect(struct packed_device *q, const struct packed_copy *d, struct chain *c, bool writable) {
   if (!q->indirect) return FAULT(indirect_off);
   if (d->flags & VIRTIO_DESC_F_NEXT) return FAULT(indirect_next);
@@ -27,7 +27,6 @@ static int read_indirect(struct packed_device *q, const struct packed_copy *d, s
   if ((uintptr_t)table % 8) return FAULT(alignment);
   for (uint32_t i = 0; i < entries; i++) {
     struct packed_copy e = read_desc(&table[i]);
-    if (e.flags & VIRTIO_DESC_F_INDIRECT) return FAULT(nested_indirect);
     int fault = chain_direction(e.flags, writable);
     if (!fault) fault = chain_add(c, q->memory, e.addr, e.len);
     if (fault) return fault;
@@ -52,13 +51,16 @@ static int read_chain(struct packed_device *q, struct cursor at, struct chain *c
   }
 }
 
-/* Acquire of the head's flags pairs with the driver's release of them, written after the rest of the chain (§2.8.14.1). */
+/* Acquire of the head's flags pairs with the driver's release of them, written after the rest of the chain (§2.8.14.1). A driver that
+ * makes descriptors available which were not used yet would have us hold more than the ring has (§2.8.17). */
 static inline int packed_peek(void *queue, struct cursor *at, struct chain *c, bool writable) {
   struct packed_device *q = queue;
   if (unlikely(q->fault)) return -q->fault;
   if (!packed_is_avail(load_acquire(&q->ring[at->position].flags), at->wrap)) return 0;
+  uint32_t before = c->segments_n;
   int fault = read_chain(q, *at, c, writable);
-  if (unlikely(!fault && c->id >= q->size)) fault = FAULT(head_range);
+  if (unlikely(fault == FAULT(chain_length) && before)) return PEEK_NO_ROOM;
+  if (unlikely(!fault && packed_ahead(q->used, *at, q->size) + c->descriptors > q->size)) fault = FAULT(avail_jump);
   if (unlikely(fault)) return latch(q, fault), -fault;
   packed_step(at, c->descriptors, q->size);
   return 1;
@@ -67,6 +69,7 @@ static inline int packed_peek(void *queue, struct cursor *at, struct chain *c, b
 uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit) {
   int fault = transmit_burst(q, packed_peek, &q->next, b, q->fault ? 0 : limit);
   if (unlikely(fault)) latch(q, fault);
+  q->looked = q->next;
   return b->frames_n;
 }
 
@@ -108,19 +111,19 @@ bool packed_device_complete(struct packed_device *q, const struct burst *b) {
 }
 
 uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
-  struct receive r = {q, &q->next, q->size, q->merge, 0, q->count};
+  struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
   return receive_burst(&r, packed_peek, packed_use, b, first, port, bytes_copied);
 }
 
 int packed_device_ready(void *queue) {
   struct packed_device *q = queue;
-  return !q->fault && packed_is_avail(load_relaxed(&q->ring[q->next.position].flags), q->next.wrap);
+  return !q->fault && packed_is_avail(load_relaxed(&q->ring[q->looked.position].flags), q->looked.wrap);
 }
 
 int packed_device_arm(void *queue) {
   struct packed_device *q = queue;
   if (q->fault) return false;
-  packed_ask(q->device_event, q->next, q->event_idx);
+  packed_ask(q->device_event, q->looked, q->event_idx);
   full_fence();
   return packed_device_ready(q);
 }

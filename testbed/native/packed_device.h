@@ -10,6 +10,7 @@ struct packed_device {
   packed_event_t *device_event; /* what we want to hear */
   uint32_t size;
   struct cursor next; /* the next descriptor to become available */
+  struct cursor looked; /* descriptors before it are known; beyond `next` where they do not suffice for a frame */
   struct cursor used; /* where the next used descriptor goes */
   uint32_t since_call; /* ring slots used since the last decision about a call */
   bool staged;         /* used descriptors wait behind the first one's flags */

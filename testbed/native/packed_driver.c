@@ -25,14 +25,15 @@ static inline uint32_t slots_of_buffer(const struct packed_driver *q) { return q
 static inline int32_t packed_take(void *queue, uint32_t *len) {
   struct packed_driver *q = queue;
   uint32_t id;
+  if (unlikely(q->broken)) return TAKE_NONE;
   if (q->buffers.batch_left) {
     id = buffers_next_of_batch(&q->buffers, len);
   } else {
     const packed_desc_t *d = &q->ring[q->used.position];
     uint16_t flags = load_acquire(&d->flags);
-    if (!packed_is_used(flags, q->used.wrap) || q->broken) return TAKE_NONE;
-    id = d->id;
-    *len = flags & VIRTIO_DESC_F_WRITE ? d->len : 0;
+    if (!packed_is_used(flags, q->used.wrap)) return TAKE_NONE;
+    id = load_relaxed(&d->id);
+    *len = flags & VIRTIO_DESC_F_WRITE ? load_relaxed(&d->len) : 0;
     if (q->buffers.in_order) {
       if (unlikely(!buffers_open_batch(&q->buffers, id, *len))) return q->broken = true, TAKE_BROKEN;
       id = buffers_next_of_batch(&q->buffers, len);
@@ -127,7 +128,7 @@ bool packed_driver_publish(struct packed_driver *q) {
 
 int packed_driver_ready(void *queue) {
   struct packed_driver *q = queue;
-  return !q->broken && packed_is_used(load_relaxed(&q->ring[q->used.position].flags), q->used.wrap);
+  return !q->broken && (q->buffers.batch_left || packed_is_used(load_relaxed(&q->ring[q->used.position].flags), q->used.wrap));
 }
 
 int packed_driver_arm(void *queue) {

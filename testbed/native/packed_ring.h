@@ -21,6 +21,11 @@ static inline void packed_step(struct cursor *at, uint32_t slots, uint32_t size)
   at->position = (uint16_t)position;
 }
 
+/* Ring slots from one cursor to another that is at most a lap ahead. */
+static inline uint32_t packed_ahead(struct cursor from, struct cursor to, uint32_t size) {
+  return (uint32_t)to.position - from.position + (to.wrap != from.wrap ? size : 0);
+}
+
 /* Does the other side, which left `event`, want to hear that `slots` slots up to `now` were filled? (§2.8.10.1) */
 static inline bool packed_wants(const packed_event_t *event, struct cursor now, uint32_t slots, uint32_t size) {
   /* one load: offset and flags belong together */

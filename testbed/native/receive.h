@@ -7,7 +7,9 @@
 
 #define MERGED_MAX 1024 /* receive buffers that one frame may take */
 
-/* 1: a chain was read; 0: none is available; below 0: minus the fault. */
+/* 1: a chain was read; 0: none is available; PEEK_NO_ROOM: its pieces do not fit beside those of chains before it; below 0: minus
+ * the fault. */
+#define PEEK_NO_ROOM 2
 typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain, bool writable);
 typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descriptors);
 
@@ -17,9 +19,9 @@ enum take { TAKE_OK, TAKE_WAIT, TAKE_TOO_SMALL, TAKE_FAULT };
 struct receive {
   void *queue;
   struct cursor *cursor;
+  struct cursor *looked; /* how far buffers were looked at: behind `cursor` where they do not suffice yet */
   uint32_t queue_size;
   bool merge;
-  int fault;
   port_counters_t *count;
 };
 
@@ -33,12 +35,10 @@ static inline __attribute__((always_inline)) enum take take_buffers(
     uint64_t before = c->len;
     int got = peek(r->queue, at, c, true);
     if (got == 0) return TAKE_WAIT;
-    if (unlikely(got < 0)) {
-      /* so many small segments that the frame cannot be laid out: this ring's own doing */
-      r->fault = -got;
-      return TAKE_FAULT;
-    }
-    taken[(*taken_n)++] = (struct taken){c->id, (uint32_t)(c->len - before), c->descriptors};
+    if (unlikely(got == PEEK_NO_ROOM)) return TAKE_TOO_SMALL;
+    if (unlikely(got < 0)) return TAKE_FAULT;
+    uint64_t room = c->len - before;
+    taken[(*taken_n)++] = (struct taken){c->id, room < UINT32_MAX ? (uint32_t)room : UINT32_MAX, c->descriptors};
     slots += c->descriptors;
   } while (c->len < need && r->merge);
   return c->len >= need ? TAKE_OK : TAKE_TOO_SMALL;
@@ -83,19 +83,20 @@ static inline __attribute__((always_inline)) uint32_t receive_burst(
   for (; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     if (f->dest != port && f->dest != DEST_FLOOD) continue;
+    if (unlikely(f->len > VIRTIO_NET_FRAME_BYTES_MAX)) { r->count->dropped_too_long++; continue; }
     struct chain c = {.segments = room, .room = FRAME_SEGMENTS_MAX};
     struct cursor at;
     uint32_t need = f->len + (uint32_t)sizeof(virtio_net_hdr_t), n;
     enum take got = take_buffers(r, peek, need, &c, taken, &n, &at);
     if (unlikely(got != TAKE_OK)) {
       if (got == TAKE_TOO_SMALL) { r->count->dropped_rx_too_small++; continue; }
-      if (got == TAKE_WAIT) break;
+      if (got == TAKE_WAIT) { *r->looked = at; break; }
       r->count->dropped_device_broken++;
       continue; /* the queue is broken: the rest of its frames go the same way */
     }
     write_frame(b, f, &c, (uint16_t)n);
     use_buffers(r, use, taken, n, need);
-    *r->cursor = at;
+    *r->cursor = *r->looked = at;
     frames++, bytes += f->len;
   }
   r->count->frames_out += frames;

@@ -29,7 +29,7 @@ cdef extern from "split_device.h":
         virtq_used_elem_t* used_ring
         uint16_t* avail_event
         uint32_t size
-        cursor next
+        cursor next, looked
         uint16_t avail_seen, used_next, called
         bint event_idx, indirect, merge, in_order
         int fault
@@ -161,7 +161,7 @@ cdef class SplitDevice(Watched):
 
     @position.setter
     def position(self, uint16_t value):
-        self.q.next.position = self.q.avail_seen = value
+        self.q.next.position = self.q.looked.position = self.q.avail_seen = value
         self.q.used_next = self.q.called = value
 
 

@@ -62,7 +62,8 @@ static int read_chain(struct split_device *q, uint32_t head, struct chain *c, bo
   if (unlikely(head >= q->size)) return FAULT(head_range);
   c->id = head;
   uint32_t index = head;
-  for (uint32_t steps = 1;; steps++) {
+  for (uint16_t steps = 1;; steps++) {
+    c->descriptors = steps;
     virtq_desc_t d = read_desc(&q->desc[index]);
     if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) return open_indirect(q, &d, c, writable);
     int fault = chain_direction(d.flags, writable);
@@ -86,18 +87,19 @@ static inline int split_peek(void *queue, struct cursor *at, struct chain *c, bo
     if (all <= ahead) return 0;
     q->avail_seen = seen;
   }
-  uint32_t head = load_relaxed(&q->avail_ring[at->position & (q->size - 1)]);
+  uint32_t head = load_relaxed(&q->avail_ring[at->position & (q->size - 1)]), before = c->segments_n;
   int fault = read_chain(q, head, c, writable);
+  if (unlikely(fault == FAULT(chain_length) && before)) return PEEK_NO_ROOM;
   if (unlikely(fault)) return latch(q, fault), -fault;
-  c->descriptors = 1;
   at->position++;
   return 1;
 }
 
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit) {
-  if (limit > available(q)) limit = available(q);
-  int fault = transmit_burst(q, split_peek, &q->next, b, limit);
+  uint32_t n = available(q);
+  int fault = transmit_burst(q, split_peek, &q->next, b, n < limit ? n : limit);
   if (unlikely(fault)) latch(q, fault);
+  q->looked = q->next;
   return b->frames_n;
 }
 
@@ -135,20 +137,20 @@ bool split_device_complete(struct split_device *q, const struct burst *b) {
 }
 
 uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
-  struct receive r = {q, &q->next, q->size, q->merge, 0, q->count};
+  struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
   return receive_burst(&r, split_peek, split_use, b, first, port, bytes_copied);
 }
 
 int split_device_ready(void *queue) {
   struct split_device *q = queue;
-  return !q->fault && load_relaxed(&q->avail->idx) != q->next.position;
+  return !q->fault && load_relaxed(&q->avail->idx) != q->looked.position;
 }
 
 /* Ask for a kick (§2.7.10.1): the event, a full fence, then look once more; true: there is work, do not sleep. */
 int split_device_arm(void *queue) {
   struct split_device *q = queue;
   if (q->fault) return false;
-  if (q->event_idx) store_relaxed(q->avail_event, q->next.position);
+  if (q->event_idx) store_relaxed(q->avail_event, q->looked.position);
   else store_relaxed(&q->used->flags, 0);
   full_fence();
   return split_device_ready(q);

@@ -14,6 +14,7 @@ struct split_device {
   uint16_t *avail_event;
   uint32_t size;
   struct cursor next; /* position: free running index of the next available entry */
+  struct cursor looked; /* entries before it are known; beyond `next` where they do not suffice for a frame */
   uint16_t avail_seen; /* the driver's idx as last acquired */
   uint16_t used_next; /* free running, ahead of used->idx until published */
   uint16_t called;    /* used index at the last decision about a call */

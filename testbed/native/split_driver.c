@@ -34,27 +34,29 @@ void split_driver_layout(struct split_driver *q, bool device_writes, uint64_t in
   }
 }
 
-/* The id of a used element names the head descriptor; a buffer's descriptors follow one another. */
+/* The id of a used element names the head descriptor; a buffer's descriptors follow one another. No buffer: UINT32_MAX. */
 static inline uint32_t buffer_of(const struct split_driver *q, uint32_t head) {
-  return q->indirect || q->buffers.parts == 1 ? head : head / q->buffers.parts;
+  if (q->indirect || q->buffers.parts == 1) return head;
+  return head % q->buffers.parts ? UINT32_MAX : head / q->buffers.parts;
 }
 
 /* Acquire pairs with the device's release of used->idx: the element and the frame's bytes are seen. */
 static inline int32_t split_take(void *queue, uint32_t *len) {
   struct split_driver *q = queue;
+  if (unlikely(q->broken)) return TAKE_NONE;
   if (q->used_next == q->used_seen) {
     q->used_seen = load_acquire(&q->used->idx);
     if (unlikely((uint16_t)(q->used_seen - q->used_next) > q->size)) q->broken = true;
     if (q->used_seen == q->used_next || q->broken) return TAKE_NONE;
   }
   if (!q->buffers.batch_left) {
-    virtq_used_elem_t e = q->used_ring[q->used_next & (q->size - 1)];
-    uint32_t id = buffer_of(q, e.id);
+    const virtq_used_elem_t *e = &q->used_ring[q->used_next & (q->size - 1)];
+    uint32_t id = buffer_of(q, load_relaxed(&e->id)), written = load_relaxed(&e->len);
     if (!q->buffers.in_order) {
       if (unlikely(!buffers_returned(&q->buffers, id))) return q->broken = true, TAKE_BROKEN;
-      return q->used_next++, *len = e.len, (int32_t)id;
+      return q->used_next++, *len = written, (int32_t)id;
     }
-    if (unlikely(!buffers_open_batch(&q->buffers, id, e.len))) return q->broken = true, TAKE_BROKEN;
+    if (unlikely(!buffers_open_batch(&q->buffers, id, written))) return q->broken = true, TAKE_BROKEN;
   }
   q->used_next++;
   return (int32_t)buffers_next_of_batch(&q->buffers, len);

@@ -178,7 +178,7 @@ class Reception(Conversation):
         need = HEADER_BYTES + len(frames[0])
         self.buffers_each = -(-need // rig.setup.slot_bytes)
         assert self.driver.post_all() == self.oracle.kick(self.capacity)
-        self.posted, self.delivered, self.unpublished = self.capacity, 0, 0
+        self.posted, self.known, self.delivered, self.unpublished = self.capacity, 0, 0, 0
 
     def turns(self) -> list[Callable[[], None]]:
         return [*super().turns(), self.deliver, self.deliver, self.publish, self.collect]
@@ -189,6 +189,8 @@ class Reception(Conversation):
         done = self.device.deliver(frames)
         assert done == min(len(frames), self.posted // self.buffers_each)
         self.posted -= done * self.buffers_each
+        # buffers that do not suffice for the frame that waits are no work, until there are more
+        self.known = self.posted if done < len(frames) else 0
         self.unpublished += done
         for _ in range(done):
             self.waiting.popleft()
@@ -216,7 +218,7 @@ class Reception(Conversation):
         self.posted += buffers
 
     def work_for_device(self) -> bool:
-        return self.posted > 0
+        return self.posted > self.known
 
     def work_for_driver(self) -> bool:
         return self.delivered > 0

@@ -147,8 +147,10 @@ class PackedModelDevice:
         self._step(sum(use.slots for use in batch))
 
     def _write_used(self, place: Place, use: Use) -> None:
+        """Write length, id and flags; the address of a used descriptor is not used (§2.8.5)."""
         flags = used_flags(place.wrap) | (WRITE if use.written else 0)
-        self.ring.describe(place.offset, 0, use.written, flags, use.ident)
+        addr = self.ring.descriptor(place.offset).addr
+        self.ring.describe(place.offset, addr, use.written, flags, use.ident)
 
     def _step(self, slots: int) -> None:
         self._used = self._used.after(slots, self.ring.size)
