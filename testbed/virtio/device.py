@@ -191,7 +191,7 @@ class VirtioDevice:
 
     def _go_live(self) -> None:
         state = self._state
-        if not state.status & spec.STATUS_FEATURES_OK or state.status & spec.STATUS_DEVICE_NEEDS_RESET:
+        if not state.status & spec.STATUS_FEATURES_OK:
             self._fault("register", "DRIVER_OK without FEATURES_OK")
             state.status &= ~spec.STATUS_DRIVER_OK
             return
