@@ -23,6 +23,16 @@ LOG_SUFFIX: Final = ".log"
 """A process's output is in `NAME.log` of the run directory."""
 
 
+class ServerOrder(msgspec.Struct, frozen=True):
+    """What the fork server is told when it is started (JSON, its only argument)."""
+
+    socket: int
+    """Its end of the socket, inherited."""
+    run_dir: str
+    roles: dict[str, str]
+    """`module:function` of the main of each role."""
+
+
 class Spawned(msgspec.Struct, frozen=True, tag=True):
     """The next process asked for runs."""
 

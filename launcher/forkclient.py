@@ -21,6 +21,7 @@ from launcher.fork_protocol import (
     Exited,
     FromServer,
     Packet,
+    ServerOrder,
     Spawned,
     SpawnFailed,
     send,
@@ -73,12 +74,10 @@ class ForkServer:
         self._listener = listener
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
-        command = [sys.executable, "-P", "-m", "launcher.forkserver", "--socket", str(theirs.fileno())]
-        command += ["--run-dir", str(directory.path)]
-        command += [f"--role={role}={place}" for role, place in roles.items()]
+        order = ServerOrder(theirs.fileno(), str(directory.path), dict(roles))
         with theirs, (directory.path / LOG_NAME).open("wb") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", "launcher.forkserver", msgspec.json.encode(order)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,16 +1,15 @@
 """The fork server: parent and janitor of every process of one topology.
 
-Run as `python -m launcher.forkserver`, started by the launcher with one end of a socket pair. It imports what
-the processes need once, so that a process is a fork and nothing more and shares these pages; it reports every
-death at once; and when the launcher's end of the socket closes, however the launcher ended, it kills and
-reaps its children, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C from it;
-its children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is free only
-when nothing is left.
+Run as `python -m launcher.forkserver ORDER`, started by the launcher with one end of a socket pair. It
+imports what the processes need once, so that a process is a fork and nothing more and shares these pages; it
+reports every death at once; and when the launcher's end of the socket closes, however the launcher ended, it
+kills and reaps its children, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C
+from it; its children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is
+free only when nothing is left.
 
 Reference: fork(2), pidfd_open(2), unix(7), prctl(2). Not modelled: restarting a process.
 """
 
-import argparse
 import contextlib
 import faulthandler
 import gc
@@ -21,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -33,6 +32,7 @@ from launcher.fork_protocol import (
     PACKET_BYTES,
     Exited,
     FromServer,
+    ServerOrder,
     SignalRequest,
     Spawned,
     SpawnFailed,
@@ -47,11 +47,10 @@ _SEND_BUFFER_BYTES: Final = 8 * PACKET_BYTES
 _decode_plan: Final = msgspec.json.Decoder(ProcessPlan).decode
 
 
-def load_roles(table: Sequence[str]) -> dict[str, Main]:
-    """Import `role=module:function` entries and return the functions by role."""
+def load_roles(places: Mapping[str, str]) -> dict[str, Main]:
+    """Import the `module:function` of each role and return the functions by role."""
     roles: dict[str, Main] = {}
-    for row in table:
-        role, _, place = row.partition("=")
+    for role, place in places.items():
         module, _, function = place.partition(":")
         roles[role] = getattr(importlib.import_module(module), function)
     return roles
@@ -177,32 +176,24 @@ class Server:
             self._connection.send(msgspec.json.encode(message))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--run-dir", required=True)
-    parser.add_argument("--role", action="append", required=True)
-    return parser.parse_args()
-
-
 def main() -> None:
     """Import the roles, serve the launcher until it goes, and leave nothing behind."""
-    arguments = _arguments()
+    order = msgspec.json.decode(sys.argv[1], type=ServerOrder)
     # Inherited by every process: the supervisor ends the topology in order, no terminal ends a guest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = socket.socket(fileno=arguments.socket)
+    connection = socket.socket(fileno=order.socket)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     prctl.set_name("virtbed-fork")
-    roles = load_roles(arguments.role)
+    roles = load_roles(order.roles)
     faulthandler.enable()
     gc.collect()
     gc.freeze()
-    server = Server(connection, arguments.run_dir, roles)
+    server = Server(connection, order.run_dir, roles)
     try:
         server.serve()
     finally:
         server.end()
-    rundir.remove(Path(arguments.run_dir))
+    rundir.remove(Path(order.run_dir))
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class LiveView(PlainView):
         return gauge
 
     def _flow_table(self, flows: Sequence[Flow], counters: dict[str, dict[str, int]], now: int) -> Table:
-        table = new_table("", ["flow", "kind", "", "progress"], ["received", "Mframe/s", "dropped"])
+        table = new_table("", ["flow", "progress"], ["received", "Mframe/s", "dropped"])
         rows_max = max(4, self._console.height - PROCESS_ROWS_MAX - 12)
         for flow in sorted(flows, key=_interest)[:rows_max]:
             table.add_row(*self._flow_row(flow, counters, now))
@@ -173,24 +173,24 @@ class LiveView(PlainView):
         self, flow: Flow, counters: dict[str, dict[str, int]], now: int
     ) -> tuple[RenderableType, ...]:
         entry = flow.entry
-        head = (escape(entry.name), entry.kind, f"{escape(entry.source)} → {escape(entry.destination)}")
+        head = escape(entry.name)
         if flow.result:
             result = flow.result
             said = "[green]done[/]" if result.good else "[red]failed[/]"
             return (
-                *head,
+                head,
                 said,
                 figures.count(result.received),
                 figures.mega(result.frames_per_second),
                 figures.count(result.lost),
             )
         if flow.state == "waiting":
-            return (*head, "[dim]waiting[/]", "", "", "")
+            return (head, "[dim]waiting[/]", "", "", "")
         received = counters.get(entry.destination, {}).get(f"nic{entry.destination_nic}.rx_frames", 0)
         gauge = self._gauge(entry.name, f"flow{entry.id}", received, now)
         drops = self._gauge(entry.name, "drops", _drops(entry, counters), now).grown
         return (
-            *head,
+            head,
             self._progress(flow, gauge.grown),
             figures.count(gauge.grown),
             figures.mega(gauge.rate),

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import time
 from pathlib import Path
@@ -167,8 +166,11 @@ def claim(holder: Holder) -> RunDirectory:
 
 def _empty(path: Path) -> None:
     for left in path.iterdir():
-        if left.name != LOCK_NAME:
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        if left.is_dir() and not left.is_symlink():
+            _empty(left)
+            left.rmdir()
+        elif left.name != LOCK_NAME:
+            left.unlink()
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 Not modelled: history, graphs.
 """
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass
@@ -75,18 +76,28 @@ def show(look: Look, json: str) -> None:
 
 
 def watch_until_gone(look: Look, json: str) -> None:
-    """Look every second until the topology has ended: a table that moves, or one JSON document a line."""
+    """Look every second until the topology has ended or Ctrl-C.
+
+    Shows a table that moves, a table a second where there is no terminal, or one JSON document a line.
+    """
     status: CounterStatus | None = look_at(look)
     before = None
-    with Live(console=console(), auto_refresh=False) as live:
+    output = console()
+    with contextlib.suppress(KeyboardInterrupt), Live(console=output, auto_refresh=False) as live:
         while status:
             if json == STDOUT:
                 sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
                 sys.stdout.flush()
-            else:
+            elif output.is_terminal:
                 live.update(stats_table(status, before), refresh=True)
-            time.sleep(WATCH_SECONDS)
+            else:
+                output.print(stats_table(status, before))
+            _pause()
             before, status = status, _still(look)
+
+
+def _pause() -> None:
+    time.sleep(WATCH_SECONDS)
 
 
 def _still(look: Look) -> CounterStatus | None:

@@ -16,6 +16,9 @@ from launcher.result import INTERRUPTED, Died, FlowResult, ProcessResult, Result
 PROCESS_ROWS_MAX: Final = 16
 PLAIN_WIDTH: Final = 160
 """Columns where there is no terminal to ask."""
+WIDE_COLUMNS: Final = 100
+WIDE_GAP: Final = 2
+NARROW_GAP: Final = 1
 _QUIET_COUNTERS: Final = ("dropped.", "fault.")
 _REFUSED: Final = ("exits.unknown_address", "exits.bad_syndrome")
 
@@ -30,25 +33,25 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def new_table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+def new_table(title: str, left: Sequence[str], right: Sequence[str], *, gap: int = WIDE_GAP) -> Table:
     """Return a table with columns of text and columns of numbers."""
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, gap, 0, 0),
     )
     for name in left:
-        table.add_column(name, overflow="fold", header_style="dim")
+        table.add_column(name, overflow="fold", header_style="dim", vertical="bottom")
     for name in right:
-        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
+        table.add_column(name, justify="right", no_wrap=True, header_style="dim", vertical="bottom")
     return table
 
 
 def _alarm(number: float) -> str:
     return f"[bold red]{number:,.0f}[/]" if number else figures.NOTHING
-
-
-def _latency(flow: FlowResult) -> tuple[str, ...]:
-    latency = flow.latency_us or {}
-    return tuple(f"{latency[p]:,.1f}" if p in latency else figures.NOTHING for p in ("p50", "p99", "p999"))
 
 
 def _verdict(flow: FlowResult) -> str:
@@ -57,35 +60,35 @@ def _verdict(flow: FlowResult) -> str:
     return "[yellow]ended early[/]" if flow.failed == INTERRUPTED else "[bold red]FAILED[/]"
 
 
-def flow_table(flows: Iterable[FlowResult]) -> Table:
-    """Return the flows: what was sent, what arrived, how fast."""
-    numbers = [
-        "bytes",
-        "sent",
-        "received",
-        "lost",
-        "reordered",
-        "corrupted",
-        "duplicated",
-        "Mframe/s",
-        "Gbit/s",
-    ]
-    table = new_table("Flows", ["flow", "kind", "from", "to"], [*numbers, "p50 us", "p99 us", "p999 us", ""])
+def flow_table(flows: Sequence[FlowResult], *, gap: int = WIDE_GAP) -> Table:
+    """Return the flows (their names say kind, sender and receiver): what was sent, what arrived, how fast."""
+    has_duplicates = any(flow.duplicated for flow in flows)
+    counts = ["bytes", "sent", "received", "lost", "re-\nordered", "cor-\nrupted"]
+    counts += ["dupli-\ncated"] if has_duplicates else []
+    table = new_table("Flows", ["flow"], [*counts, "Mframe/s", "Gbit/s", ""], gap=gap)
     for flow in flows:
+        duplicates = [_alarm(flow.duplicated)] if has_duplicates else []
         table.add_row(
             escape(flow.name),
-            flow.kind,
-            escape(flow.source),
-            escape(flow.destination),
             f"{flow.frame_bytes:g}",
             figures.count(flow.sent),
             figures.count(flow.received),
-            *(_alarm(number) for number in (flow.lost, flow.reordered, flow.corrupted, flow.duplicated)),
+            *(_alarm(number) for number in (flow.lost, flow.reordered, flow.corrupted)),
+            *duplicates,
             figures.mega(flow.frames_per_second),
             figures.giga(flow.bits_per_second),
-            *_latency(flow),
             _verdict(flow),
         )
+    return table
+
+
+def latency_table(flows: Iterable[FlowResult], *, gap: int = WIDE_GAP) -> Table:
+    """Return the round-trip times of the flows that measured them."""
+    table = new_table("Latency", ["flow"], ["p50 us", "p99 us", "p99.9 us"], gap=gap)
+    for flow in flows:
+        if flow.latency_us:
+            times = (flow.latency_us.get(name, 0.0) for name in ("p50", "p99", "p999"))
+            table.add_row(escape(flow.name), *(f"{time:,.1f}" for time in times))
     return table
 
 
@@ -104,21 +107,16 @@ def _has_part(name: str, parts: Iterable[str]) -> bool:
     return any(name.startswith(part) or f".{part}" in name for part in parts)
 
 
-def process_table(processes: Sequence[ProcessResult], counters: Mapping[str, Mapping[str, int]]) -> Table:
+def process_table(
+    processes: Sequence[ProcessResult],
+    counters: Mapping[str, Mapping[str, int]],
+    *,
+    gap: int = WIDE_GAP,
+) -> Table:
     """Return what each process used and did, the busiest first where there are many."""
-    numbers = [
-        "pid",
-        "CPU s",
-        "PSS MiB",
-        "exits",
-        "interrupts",
-        "bells asked",
-        "bells sent",
-        "wake-ups",
-        "drops",
-        "faults",
-    ]
-    table = new_table("Processes", ["process", "role"], numbers)
+    used = ["pid", "CPU\ns", "PSS\nMiB"]
+    did = ["exits", "inter-\nrupts", "bells\nasked", "bells\nsent", "wake-\nups", "drops", "faults"]
+    table = new_table("Processes", ["process", "role"], [*used, *did], gap=gap)
     shown = processes
     if len(processes) > PROCESS_ROWS_MAX:
         shown = sorted(processes, key=lambda process: -process.cpu_seconds)[:PROCESS_ROWS_MAX]
@@ -182,13 +180,16 @@ def problem_lines(result: Result) -> Iterable[str]:
         yield f"{where} broke a rule: {escape(report.reason)}: {escape(report.detail)}"
 
 
-def result_view(result: Result) -> RenderableType:
-    """Return the whole result as a person reads it."""
+def result_view(result: Result, width: int = PLAIN_WIDTH) -> RenderableType:
+    """Return the whole result as a person reads it on so many columns."""
+    gap = WIDE_GAP if width >= WIDE_COLUMNS else NARROW_GAP
     parts: list[RenderableType] = []
     if result.flows:
-        parts += [flow_table(result.flows), ""]
+        parts += [flow_table(result.flows, gap=gap), ""]
+    if any(flow.latency_us for flow in result.flows):
+        parts += [latency_table(result.flows, gap=gap), ""]
     if started := [process for process in result.processes if process.pid]:
-        parts += [process_table(started, result.counters), ""]
+        parts += [process_table(started, result.counters, gap=gap), ""]
     parts += [*_notable(result.counters), *problem_lines(result), _last_line(result)]
     return Group(*parts)
 
@@ -205,7 +206,8 @@ def _last_line(result: Result) -> str:
 def show_result(result: Result, *, quiet: bool) -> None:
     """Print the result to standard output; when quiet only what went wrong, to standard error."""
     if not quiet:
-        console().print(result_view(result))
+        output = console()
+        output.print(result_view(result, output.width))
         return
     for line in problem_lines(result):
         console(stderr=True).print(line)

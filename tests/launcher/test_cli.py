@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 import pytest
 
-from launcher import background, cli
+from launcher import background, cli, service
 from launcher.background import NotUp, Order, Up
 from launcher.bench_launch import measure_launch
 from launcher.planner import plan_topology
@@ -250,6 +250,35 @@ def test_stats_of_a_process_that_there_is_not(virtbed: Virtbed, running: str) ->
     said = virtbed("stats", running, "c")
 
     assert (said.code, said.err) == (2, "virtbed: topology small has no process c; it has h0, a, b\n")
+
+
+def test_stats_are_watched_until_the_topology_has_ended(
+    virtbed: Virtbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(_start(plan(["a", "b"])), Up)
+    pauses: list[Callable[[], object]] = [
+        lambda: service.ask("small", service.Down(), Result),
+        lambda: None,
+    ]
+    monkeypatch.setattr("launcher.stats._pause", lambda: pauses.pop()())
+    said = virtbed("stats", "small", "a", "--watch", "--json", "-")
+    looks = [json.loads(line) for line in said.out.splitlines()]
+
+    assert said.code == 0
+    assert [look["counters"] for look in looks] == [{"a": {"frames": 7}}] * 2
+    assert looks[1]["at_ns"] > looks[0]["at_ns"]
+
+
+def test_a_watched_table_has_rates(virtbed: Virtbed, running: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    pauses: list[Callable[[], object]] = [interrupt, lambda: None]
+    monkeypatch.setattr("launcher.stats._pause", lambda: pauses.pop()())
+    said = virtbed("stats", running, "a", "--watch")
+
+    assert said.code == 0
+    assert said.out.splitlines()[-1].split() == ["a", "frames", "7", "-"]
 
 
 def test_down_prints_the_result_and_leaves_nothing(virtbed: Virtbed, run_parent: Path) -> None:

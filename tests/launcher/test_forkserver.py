@@ -3,8 +3,10 @@ nothing.
 """
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,9 +15,9 @@ import psutil
 import pytest
 
 from launcher import rundir
-from launcher.fork_protocol import Exited
+from launcher.fork_protocol import PACKET_BYTES, Exited, SpawnFailed, send, spawn_packets
 from launcher.forkclient import LOG_NAME, ForkServer
-from launcher.forkserver import close_all_but
+from launcher.forkserver import Server, close_all_but
 from testbed.messages.entries import ProcessPlan, SegmentEntry
 from tests.support.plans import guest_entry
 
@@ -187,6 +189,22 @@ async def test_a_role_that_cannot_be_imported_ends_the_server(run_parent: Path) 
 
         assert server.close() == 1
         assert "No module named 'tests.support.no_such_module'" in said
+
+
+def test_a_fork_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for packet in spawn_packets(b"{}", []):
+            send(ours, packet)
+        ours.shutdown(socket.SHUT_WR)
+        Server(theirs, str(tmp_path), {}).serve()
+        answer = msgspec.json.decode(ours.recv(PACKET_BYTES), type=SpawnFailed)
+
+    assert answer == SpawnFailed("Resource temporarily unavailable")
 
 
 def test_close_all_but_keeps_what_it_is_told_to() -> None:

@@ -143,6 +143,20 @@ async def test_a_process_that_is_never_ready_is_named(monkeypatch: pytest.Monkey
     assert result.died == ()
 
 
+async def test_a_process_that_the_system_refuses_is_told_with_what_to_do() -> None:
+    class Refuse(Acting):
+        def starting(self, plan: Plan) -> None:
+            super().starting(plan)
+            self.run.supervisor.refused("a", "Resource temporarily unavailable")
+
+    result = await _execute(plan(["a", "b"]), Refuse())
+
+    assert result.exit_code == 3
+    assert result.error == (
+        "a cannot be started: Resource temporarily unavailable; see ulimit -u and the memory in use"
+    )
+
+
 async def test_a_guest_that_dies_fails_its_flows_only() -> None:
     phase = [flow(1, "dies", "a"), flow(2, "b", "c")]
     later = [flow(3, "a", "b"), flow(4, "a", "dies")]

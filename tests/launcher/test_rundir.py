@@ -75,6 +75,15 @@ def test_a_parent_that_is_a_link_is_refused(parent: Path, tmp_path: Path) -> Non
         rundir.claim(ME)
 
 
+def test_a_parent_of_somebody_else_is_refused(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent.mkdir(mode=0o700)
+    owner = parent.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+
+    with pytest.raises(MachineError, match=f"/runs belongs to user {owner}: "):
+        rundir.claim(ME)
+
+
 def test_the_same_name_twice_is_refused_with_what_to_do(parent: Path) -> None:
     with rundir.claim(ME), pytest.raises(ConfigError) as refusal:
         rundir.claim(ME)
