@@ -58,9 +58,7 @@ cdef extern from "e1000_driver.h":
         e1000_desc* ring
         uint8_t* slots
         uint64_t slots_gpa
-        uint32_t size, slot_bytes, used, slots_used
-        uint8_t* frees
-        bint offload
+        uint32_t size, slot_bytes, used
     cdef struct e1000_rx_driver:
         e1000_desc* ring
         uint8_t* slots
@@ -266,21 +264,15 @@ cdef class E1000TxDriver(Watched):
     cdef e1000_tx_driver q
     cdef Pinned ring, slots
 
-    def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes, bint offload=False):
+    def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
         if size < 8 or size % 8 or size > 65528:
             raise ValueError(f"a ring has a multiple of 8 descriptors up to 65528, not {size}")
         self.ring, self.slots = ring, slots
         self.q.ring = <e1000_desc*>_at(ring, 0, 16 * size)
         self.q.slots = _at(slots, 0, <Py_ssize_t>size * slot_bytes)
-        self.q.slots_gpa, self.q.size, self.q.slot_bytes, self.q.offload = slots_gpa, size, slot_bytes, offload
-        self.q.frees = <uint8_t*>calloc(size, 1)
-        if self.q.frees is NULL:
-            raise MemoryError
+        self.q.slots_gpa, self.q.size, self.q.slot_bytes = slots_gpa, size, slot_bytes
         e1000_tx_layout(&self.q)
         self.w = watched(&self.q, e1000_tx_ready, e1000_tx_ready, _nothing, True)
-
-    def __dealloc__(self):
-        free(self.q.frees)
 
     def clear(self):
         """Forget what was sent: the device has been reset."""
@@ -306,7 +298,7 @@ cdef class E1000TxDriver(Watched):
     @property
     def in_flight(self):
         """Frames that the device has not given back."""
-        return self.q.slots_used
+        return self.q.used
 
 
 cdef class E1000RxDriver(Watched):

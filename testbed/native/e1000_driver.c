@@ -1,7 +1,6 @@
 #include "e1000_driver.h"
 
-#define PLAIN_COMMAND (E1000_RING_CMD_EOP | E1000_RING_CMD_IFCS | E1000_RING_CMD_RS)
-#define DATA_TYPE ((uint64_t)E1000_RING_DTYP_DATA << E1000_RING_DTYP_SHIFT)
+#define COMMAND (E1000_RING_CMD_EOP | E1000_RING_CMD_IFCS | E1000_RING_CMD_RS)
 #define STATUS_SHIFT 32
 
 static inline bool desc_done(const struct e1000_desc *d) {
@@ -12,36 +11,25 @@ static inline bool desc_done(const struct e1000_desc *d) {
 
 void e1000_tx_layout(struct e1000_tx_driver *q) {
   memset(q->ring, 0, q->size * sizeof *q->ring);
-  memset(q->frees, 0, q->size);
-  q->next = q->clean = q->used = q->slot_next = q->slots_used = 0;
-  q->context[0] = q->context[1] = 0;
+  q->next = q->clean = q->used = 0;
 }
+
+static inline uint32_t after(uint32_t i, uint32_t size) { return i + 1 == size ? 0 : i + 1; }
 
 /* Take back what the device has written back (§3.4: the DD bit, not the head register). */
 uint32_t e1000_tx_reclaim(struct e1000_tx_driver *q) {
   uint32_t frames = 0;
-  while (q->used && desc_done(&q->ring[q->clean])) {
-    frames += q->frees[q->clean];
-    q->clean = q->clean + 1 == q->size ? 0 : q->clean + 1;
-    q->used--;
-  }
-  q->slots_used -= frames;
+  for (; q->used && desc_done(&q->ring[q->clean]); frames++, q->used--) q->clean = after(q->clean, q->size);
   return frames;
 }
 
-static uint32_t free_frames(const struct e1000_tx_driver *q) {
-  uint32_t descriptors = q->size - 1 - q->used, slots = q->size - q->slots_used;
-  if (q->offload) descriptors /= 2;
-  return descriptors < slots ? descriptors : slots;
-}
-
-/* Open up to `want` free slots as frames to fill. What is not sent is simply opened again the next time. */
+/* Open up to `want` free slots as frames to fill. What is not sent is simply opened again the next time. One descriptor stays
+ * unused: a tail that meets the head says that the ring is empty (§3.4). */
 uint32_t e1000_tx_reserve(struct e1000_tx_driver *q, struct burst *b, uint32_t want) {
   if (want > BURST_FRAMES) want = BURST_FRAMES;
-  if (free_frames(q) < want) e1000_tx_reclaim(q);
-  uint32_t n = free_frames(q);
-  if (n > want) n = want;
-  for (uint32_t i = 0, slot = q->slot_next; i < n; i++, slot = slot + 1 == q->size ? 0 : slot + 1) {
+  if (q->size - 1 - q->used < want) e1000_tx_reclaim(q);
+  uint32_t n = q->size - 1 - q->used < want ? q->size - 1 - q->used : want;
+  for (uint32_t i = 0, slot = q->next; i < n; i++, slot = after(slot, q->size)) {
     b->segments[i] = (struct segment){q->slots + (size_t)slot * q->slot_bytes, q->slot_bytes, slot};
     b->frames[i] = (struct frame){.first_segment = i, .segments = 1, .id = slot};
   }
@@ -49,62 +37,13 @@ uint32_t e1000_tx_reserve(struct e1000_tx_driver *q, struct burst *b, uint32_t w
   return n;
 }
 
-static void put_desc(struct e1000_tx_driver *q, uint64_t address, uint64_t rest, uint8_t frees) {
-  q->ring[q->next] = (struct e1000_desc){address, rest};
-  q->frees[q->next] = frees;
-  q->next = q->next + 1 == q->size ? 0 : q->next + 1;
-  q->used++;
-}
-
-/* Where the network header begins: behind one VLAN tag at most. */
-static uint32_t network_start(const uint8_t *h) { return get_be16(h + 12) == 0x8100 ? 18 : 14; }
-
-/* §3.5.5: what the stack leaves for the device to fill in must be zero, and the pseudo header's sum without the length. */
-static void prototype(uint8_t *h, const struct frame *f, bool v4) {
-  uint8_t *ip = h + network_start(h), *tcp = h + f->csum_start;
-  uint64_t sum = (v4 ? get_be16(ip + 12) + get_be16(ip + 14) + get_be16(ip + 16) + get_be16(ip + 18) : 0) + 6u;
-  for (uint32_t i = 8; !v4 && i < 40; i += 2) sum += get_be16(ip + i);
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  put_be16(tcp + 16, (uint32_t)sum);
-  if (v4) put_be16(ip + 2, 0), put_be16(ip + 10, 0);
-  else put_be16(ip + 4, 0);
-}
-
-static void put_context(struct e1000_tx_driver *q, const struct frame *f, uint8_t *h, bool segment, bool v4) {
-  uint32_t ip = network_start(h);
-  uint64_t low = (uint64_t)ip | (uint64_t)(v4 ? ip + 10 : ip) << 8 | (uint64_t)(v4 ? f->csum_start - 1 : 0) << 16 |
-                 (uint64_t)f->csum_start << 32 | (uint64_t)(f->csum_start + f->csum_offset) << 40;
-  uint32_t command = E1000_RING_CMD_DEXT | E1000_RING_CMD_RS;
-  uint64_t high = 0;
-  if (segment) {
-    uint32_t header = f->csum_start + (h[f->csum_start + 12] >> 4) * 4u;
-    command |= E1000_RING_CMD_TSE | E1000_RING_TUCMD_TCP | (v4 ? E1000_RING_TUCMD_IP : 0);
-    high = (f->len - header) | (uint64_t)header << 40 | (uint64_t)f->gso_size << 48;
-  }
-  high |= (uint64_t)command << E1000_RING_CMD_SHIFT;
-  if (low == q->context[0] && high == q->context[1]) return; /* §3.3.5: it stays until another is loaded */
-  put_desc(q, low, high, 0);
-  q->context[0] = low, q->context[1] = high;
-}
-
-static void put_offloaded(struct e1000_tx_driver *q, const struct frame *f, uint64_t address, uint8_t *h) {
-  bool segment = f->gso_type != VIRTIO_NET_GSO_NONE, v4 = (h[network_start(h)] >> 4) == 4;
-  put_context(q, f, h, segment, v4);
-  if (segment) prototype(h, f, v4);
-  uint64_t options = E1000_RING_POPTS_TXSM | (segment && v4 ? E1000_RING_POPTS_IXSM : 0);
-  uint64_t command = PLAIN_COMMAND | E1000_RING_CMD_DEXT | (segment ? E1000_RING_CMD_TSE : 0);
-  put_desc(q, address, f->len | DATA_TYPE | command << E1000_RING_CMD_SHIFT | options << 40, 1);
-}
-
 /* Describe `count` filled frames from `first` on; return the new tail, for the device only after what was written here. */
 uint32_t e1000_tx_send(struct e1000_tx_driver *q, const struct burst *b, uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count && i < b->frames_n; i++) {
-    const struct frame *f = &b->frames[i];
-    uint64_t offset = (uint64_t)f->id * q->slot_bytes, address = q->slots_gpa + offset;
-    if (unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && q->offload)) put_offloaded(q, f, address, q->slots + offset);
-    else put_desc(q, address, f->len | (uint64_t)PLAIN_COMMAND << E1000_RING_CMD_SHIFT, 1);
-    q->slot_next = q->slot_next + 1 == q->size ? 0 : q->slot_next + 1;
-    q->slots_used++;
+    uint64_t address = q->slots_gpa + (uint64_t)q->next * q->slot_bytes;
+    q->ring[q->next] = (struct e1000_desc){address, b->frames[i].len | (uint64_t)COMMAND << E1000_RING_CMD_SHIFT};
+    q->next = after(q->next, q->size);
+    q->used++;
   }
   __atomic_thread_fence(__ATOMIC_RELEASE);
   return q->next;
@@ -135,7 +74,7 @@ int e1000_rx_ready(void *queue) {
 
 /* Find the end of the frame at `next`; 0: it is not there yet. Acquire: length, errors and data are as new as DD. */
 static uint32_t frame_descriptors(const struct e1000_rx_driver *q) {
-  for (uint32_t i = q->next, n = 1; n < q->size - q->taken; n++, i = i + 1 == q->size ? 0 : i + 1) {
+  for (uint32_t i = q->next, n = 1; n < q->size - q->taken; n++, i = after(i, q->size)) {
     uint64_t rest = load_acquire(&q->ring[i].rest);
     if (!(rest >> STATUS_SHIFT & E1000_RING_RX_STATUS_DD)) return 0;
     if (rest >> STATUS_SHIFT & E1000_RING_RX_STATUS_EOP) return n;
@@ -153,7 +92,7 @@ static void collect_frame(struct e1000_rx_driver *q, struct burst *b, uint32_t n
     if (unlikely(len > q->slot_bytes)) len = 0, errors = E1000_RING_RX_ERROR_RXE;
     b->segments[b->segments_n++] = (struct segment){q->slots + (size_t)q->next * q->slot_bytes, len, q->next};
     f.len += len;
-    q->next = q->next + 1 == q->size ? 0 : q->next + 1;
+    q->next = after(q->next, q->size);
     q->taken++;
   }
   if (unlikely(errors & (uint8_t)~(E1000_RING_RX_ERROR_IPE | E1000_RING_RX_ERROR_TCPE))) {
@@ -181,8 +120,8 @@ uint32_t e1000_rx_post(struct e1000_rx_driver *q) {
   uint32_t first = q->next >= q->taken ? q->next - q->taken : q->size + q->next - q->taken;
   for (uint32_t i = first; q->taken; q->taken--) {
     arm_desc(q, i);
-    i = i + 1 == q->size ? 0 : i + 1;
-    q->tail = q->tail + 1 == q->size ? 0 : q->tail + 1;
+    i = after(i, q->size);
+    q->tail = after(q->tail, q->size);
   }
   __atomic_thread_fence(__ATOMIC_RELEASE);
   return q->tail;

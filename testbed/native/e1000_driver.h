@@ -1,24 +1,19 @@
 /* A driver's rings of an 82540EM: frames to descriptors and back. 8254x SDM §3.2.6, §3.4, §14.4, §14.5. */
 #pragma once
-#include <stdlib.h>
 #include "e1000_ring.h"
 
-/* Transmit: descriptors and buffers are both rings, used in order; a buffer is a slot of guest memory. */
+/* Each descriptor has a slot of guest memory for a frame of its own. */
 struct e1000_tx_driver {
   struct e1000_desc *ring;
   uint8_t *slots;
   uint64_t slots_gpa;
   uint32_t size, slot_bytes;
-  uint32_t next, clean, used;    /* descriptors */
-  uint32_t slot_next, slots_used;
-  uint8_t *frees;                /* by descriptor: slots that it gives back when it is done */
-  bool offload;                  /* frames may need a context descriptor of their own */
-  uint64_t context[2];           /* the context that the device has */
+  uint32_t next, clean, used; /* to be filled next, to be reclaimed next, and how many lie between */
 };
 
 struct e1000_rx_driver {
   struct e1000_desc *ring;
-  uint8_t *slots; /* one a descriptor */
+  uint8_t *slots;
   uint64_t slots_gpa;
   uint32_t size, slot_bytes;
   uint32_t next;  /* next descriptor to look at */

@@ -31,7 +31,7 @@ DEPARTURES = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def player() -> TracePlayer:
     machine = E1000Machine(autoneg_ns=500_000_000)
     machine.advance(1_000_000_000)

@@ -6,9 +6,11 @@ behind them.
 
 It works like every driver of this part: the handler reads ICR (which clears it), masks everything, and
 leaves the rings to polling; when there is nothing left, `before_sleep` unmasks and looks once more. Transmit
-descriptors are reclaimed by their DD bit. Not used: VLAN filters, wake-up, flow control, the delay timers.
+descriptors are reclaimed by their DD bit. Not used: offloads, VLAN filters, wake-up, flow control, the delay
+timers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +20,13 @@ from testbed.observe.counters import Counters
 from testbed.spec import e1000_eeprom as eeprom
 from testbed.spec import e1000_phy as phy
 from testbed.spec.e1000 import MDIC_OP_READ, MDIC_OP_WRITE, PHY_ADDRESS, REGISTERS, field, mask
-from testbed.spec.e1000_ring import DESC_BYTES, ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES
+from testbed.spec.e1000_ring import (
+    DESC_BYTES,
+    ETHERNET_HEADER_BYTES,
+    RINGLEN_MAX_DESC,
+    RINGLEN_MIN_DESC,
+    VLAN_TAG_BYTES,
+)
 
 _POLLS_MAX: Final = 10_000
 """Reads of a register that a device takes its time over, before the driver gives up."""
@@ -26,8 +34,9 @@ _ALL_CAUSES: Final = 0xFFFF_FFFF
 _CAUSES: Final = mask("ICR", "TXDW", "LSC", "RXDMT0", "RXO", "RXT0")
 _REFILL_BATCH: Final = 16
 """Buffers that are given back at a time: each time is a register write."""
-_OFFLOAD_SLOT_BYTES: Final = 65_536
 _CACHE_LINE_BYTES: Final = 64
+_MTU_MAX_SHORT: Final = 1500
+"""Without RCTL.LPE frames of 1522 bytes are taken, a tag and the FCS among them."""
 _BUFFER_SIZES: Final = ((2048, 0, 0), (4096, 3, 1), (8192, 2, 1), (16384, 1, 1))
 """(bytes, RCTL.BSIZE, RCTL.BSEX), §13.4.22."""
 _TIPG_COPPER: Final = 10
@@ -74,13 +83,16 @@ class E1000DriverConfig:
     """What whoever loads the driver may choose.
 
     ring_size: descriptors of each ring, a multiple of 8. frames_per_kick: frames sent before TDT is written.
-    offload: leave checksums and segmentation of frames that ask for it to the device.
     """
 
     ring_size: int = 256
     mtu: int = 1500
     frames_per_kick: int = 256
-    offload: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a ring that the device cannot have (§13.4.27)."""
+        if not RINGLEN_MIN_DESC <= self.ring_size < RINGLEN_MAX_DESC or self.ring_size % RINGLEN_MIN_DESC:
+            raise ValueError(f"a ring has a multiple of 8 descriptors below 65536, not {self.ring_size}")
 
 
 class E1000Driver:
@@ -113,6 +125,11 @@ class E1000Driver:
         self._start()
 
     # NetDriver
+
+    @property
+    def queues(self) -> Sequence["E1000Driver"]:
+        """One pair of queues."""
+        return (self,)
 
     @property
     def link_up(self) -> bool:
@@ -267,7 +284,7 @@ class E1000Driver:
             self._write(name, 0)
         self._write("RXCSUM", mask("RXCSUM", "IPOFLD", "TUOFLD"))
         size = field("RCTL", "BSIZE").put(self._bsize) | field("RCTL", "BSEX").put(self._bsex)
-        long = mask("RCTL", "LPE") if self._buffer_bytes > _BUFFER_SIZES[0][0] else 0
+        long = mask("RCTL", "LPE") if self.mtu > _MTU_MAX_SHORT else 0
         self._write("RCTL", mask("RCTL", "EN", "BAM", "SECRC") | size | long)
         self._write("RDT", self._rx.tail)
 
@@ -282,10 +299,9 @@ class E1000Driver:
         return E1000RxDriver(self._rx_ring.pinned, slots.pinned, slots.gpa, self._config.ring_size, slot)
 
     def _transmit_ring(self, memory: DmaMemory) -> E1000TxDriver:
-        slot = (_OFFLOAD_SLOT_BYTES if self._config.offload else self._buffer_bytes) + _CACHE_LINE_BYTES
+        slot = self._buffer_bytes + _CACHE_LINE_BYTES
         slots = memory.take(self._config.ring_size * slot, "e1000 transmit buffers")
-        size, offload = self._config.ring_size, self._config.offload
-        return E1000TxDriver(self._tx_ring.pinned, slots.pinned, slots.gpa, size, slot, offload)
+        return E1000TxDriver(self._tx_ring.pinned, slots.pinned, slots.gpa, self._config.ring_size, slot)
 
     # PHY and registers
 
