@@ -252,6 +252,15 @@ def test_stats_of_a_process_that_there_is_not(virtbed: Virtbed, running: str) ->
     assert (said.code, said.err) == (2, "virtbed: topology small has no process c; it has h0, a, b\n")
 
 
+def _script_pauses(monkeypatch: pytest.MonkeyPatch, pauses: list[Callable[[], object]]) -> None:
+    """Have the watch do these, the last first, where it would pause."""
+
+    def pause() -> None:
+        pauses.pop()()
+
+    monkeypatch.setattr("launcher.stats._pause", pause)
+
+
 def test_stats_are_watched_until_the_topology_has_ended(
     virtbed: Virtbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +269,7 @@ def test_stats_are_watched_until_the_topology_has_ended(
         lambda: service.ask("small", service.Down(), Result),
         lambda: None,
     ]
-    monkeypatch.setattr("launcher.stats._pause", lambda: pauses.pop()())
+    _script_pauses(monkeypatch, pauses)
     said = virtbed("stats", "small", "a", "--watch", "--json", "-")
     looks = [json.loads(line) for line in said.out.splitlines()]
 
@@ -274,7 +283,7 @@ def test_a_watched_table_has_rates(virtbed: Virtbed, running: str, monkeypatch: 
         raise KeyboardInterrupt
 
     pauses: list[Callable[[], object]] = [interrupt, lambda: None]
-    monkeypatch.setattr("launcher.stats._pause", lambda: pauses.pop()())
+    _script_pauses(monkeypatch, pauses)
     said = virtbed("stats", running, "a", "--watch")
 
     assert said.code == 0
