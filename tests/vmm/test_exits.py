@@ -1,0 +1,171 @@
+"""Exits: what a syndrome asks for is done and answered; anything else is counted and answered with 0."""
+
+import mmap
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from testbed.native import Pinned, SharedWords
+from testbed.observe.catalogue import vmm_counter_names
+from testbed.observe.counters import Counters
+from testbed.spec import vcpu_page as spec
+from testbed.vmm.bus import Bus
+from testbed.vmm.exits import ExitHandler
+from tests.support.recorders import RecordingDoorbell, RecordingReports
+
+PAGE: Final = spec.VCPU_PAGE
+DEVICE_GPA: Final = 0x0A00_0000
+WINDOW: Final = 0x200
+WORDS: Final = st.integers(0, (1 << 64) - 1)
+
+
+def syndrome(size_bytes: int, write: bool) -> int:
+    """Return ESR_EL2 for a data abort, its fields typed from DDI 0487 D17.2.37."""
+    return 0x24 << 26 | 1 << 25 | 1 << 24 | (size_bytes.bit_length() - 1) << 22 | write << 6 | 0b000111
+
+
+class Memory:
+    """A device of plain bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(WINDOW)
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        return int.from_bytes(self.data[offset : offset + size_bytes], "little")
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        self.data[offset : offset + size_bytes] = value.to_bytes(size_bytes, "little")
+
+
+class Bench:
+    """A vCPU page from the guest's side, and the vmm's handler on the other."""
+
+    def __init__(self) -> None:
+        self.page = Pinned(mmap.mmap(-1, PAGE.size))
+        self.words = SharedWords(self.page)
+        self.device, bus = Memory(), Bus()
+        bus.add(DEVICE_GPA, WINDOW, self.device)
+        self.bell = RecordingDoorbell(self.page, spec.BELL_TO_VCPU)
+        self.counters, self.reports = Counters(vmm_counter_names([])), RecordingReports()
+        self.exits = ExitHandler(self.page, bus, self.bell, self.counters, self.reports)
+        self.number = 0
+
+    def ask(self, esr: int, gpa: int, data: int = 0) -> None:
+        """Leave the guest."""
+        self.words.store64(PAGE.offset("exit_esr"), esr)
+        self.words.store64(PAGE.offset("exit_gpa"), gpa)
+        self.words.store64(PAGE.offset("exit_data"), data)
+        self.number = (self.number + 1) & 0xFFFF_FFFF
+        self.words.store32(PAGE.offset("exit_request"), self.number)
+
+    def leave(self, esr: int, gpa: int, data: int = 0) -> int:
+        """Leave the guest, be answered, and return the result."""
+        self.ask(esr, gpa, data)
+        asked = self.exits.requests.ready
+        assert (asked, self.exits.handle(), self.exits.requests.ready) == (True, True, False)
+        assert self.words.load32(PAGE.offset("exit_reply")) == self.number
+        return self.words.load64(PAGE.offset("exit_result"))
+
+    def counted(self) -> dict[str, int]:
+        """Return the counters that are not zero."""
+        return {name: n for name, n in self.counters.snapshot().items() if n}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize("size_bytes", [1, 2, 4, 8])
+def test_exits_store_and_load_of_every_size(bench: Bench, size_bytes: int) -> None:
+    data = 0xF1E2_D3C4_B5A6_9788
+    assert bench.leave(syndrome(size_bytes, write=True), DEVICE_GPA + 8, data) == 0
+    assert bench.device.data[8:24] == data.to_bytes(8, "little")[:size_bytes].ljust(16, b"\0")
+    expected = data & (1 << 8 * size_bytes) - 1
+    assert bench.leave(syndrome(size_bytes, write=False), DEVICE_GPA + 8) == expected
+    assert bench.counted() == {"exits.mmio_read": 1, "exits.mmio_write": 1}
+
+
+def test_exits_are_answered_with_a_bell(bench: Bench) -> None:
+    bench.leave(syndrome(4, write=False), DEVICE_GPA)
+    assert (bench.bell.bell.rung, bench.bell.messages) == (1, 0)
+    bench.words.store32(spec.BELL_TO_VCPU + spec.BELL.offset("armed"), 1)
+    bench.leave(syndrome(4, write=False), DEVICE_GPA)
+    assert (bench.bell.bell.rung, bench.bell.messages) == (2, 1)
+
+
+def test_exits_nothing_asked_for_is_nothing_done(bench: Bench) -> None:
+    assert not bench.exits.handle()
+    assert bench.bell.bell.rung == 0
+
+
+def test_exits_asked_for_before_the_vmm_looked_is_answered(bench: Bench) -> None:
+    bench.ask(syndrome(4, write=False), DEVICE_GPA)
+    late = ExitHandler(bench.page, Bus(), bench.bell, bench.counters, bench.reports)
+    assert late.handle()
+    assert bench.words.load32(PAGE.offset("exit_reply")) == 1
+
+
+def test_exits_number_may_wrap(bench: Bench) -> None:
+    bench.number = 0xFFFF_FFFE
+    for _ in range(3):
+        bench.leave(syndrome(4, write=False), DEVICE_GPA)
+    assert bench.number == 1
+
+
+@pytest.mark.parametrize("gpa", [0, DEVICE_GPA - 1, DEVICE_GPA + WINDOW - 2, DEVICE_GPA + WINDOW, 1 << 63])
+@pytest.mark.parametrize("write", [False, True])
+def test_exits_address_of_no_device_reads_zero_and_is_counted(bench: Bench, gpa: int, write: bool) -> None:
+    assert bench.leave(syndrome(4, write), gpa, 0xFFFF_FFFF) == 0
+    assert bench.device.data == bytes(WINDOW)
+    assert bench.counters["exits.unknown_address"] == 1
+    assert bench.reports.seen == [("vcpu", "unknown_address")]
+
+
+@pytest.mark.parametrize(
+    "esr",
+    [
+        0,
+        0x16 << 26,  # HVC64
+        0x25 << 26 | 1 << 24,  # a data abort without a change of level
+        0x24 << 26,  # ISV clear
+    ],
+)
+def test_exits_syndrome_that_says_nothing_is_counted(bench: Bench, esr: int) -> None:
+    assert bench.leave(esr, DEVICE_GPA) == 0
+    assert bench.counted() == {"exits.bad_syndrome": 1}
+    assert bench.reports.seen == [("vcpu", "bad_syndrome")]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=20))
+def test_exits_of_any_value_are_answered(exits: list[tuple[int, int, int]]) -> None:
+    bench = Bench()
+    for esr, gpa, data in exits:
+        bench.leave(esr, gpa, data)
+    counted = bench.counted()
+    known = counted.get("exits.bad_syndrome", 0) + counted.get("exits.mmio_read", 0)
+    assert known + counted.get("exits.mmio_write", 0) == len(exits)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([1, 2, 4, 8]),
+    st.booleans(),
+    st.integers(DEVICE_GPA - 16, DEVICE_GPA + WINDOW + 16),
+    WORDS,
+    st.integers(0, (1 << 7) - 1),
+)
+def test_exits_around_a_device_touch_only_what_they_name(
+    size_bytes: int, write: bool, gpa: int, data: int, other_bits: int
+) -> None:
+    bench = Bench()
+    result = bench.leave(syndrome(size_bytes, write) | other_bits << 14, gpa, data)
+    inside = DEVICE_GPA <= gpa <= DEVICE_GPA + WINDOW - size_bytes
+    changed = [i for i, byte in enumerate(bench.device.data) if byte]
+    offset = gpa - DEVICE_GPA
+    assert result == 0
+    assert all(write and inside and offset <= i < offset + size_bytes for i in changed)
+    assert bench.counters["exits.unknown_address"] == int(not inside)
