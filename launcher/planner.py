@@ -136,6 +136,7 @@ def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
         intid=VIRTIO_MMIO_INTID + index,
         ring=nic.ring,
         queue_size=nic.queue_size,
+        queue_pairs=nic.queue_pairs,
         mtu=nic.mtu,
         indirect=nic.indirect,
         event_idx=nic.event_idx,

@@ -90,6 +90,8 @@ class VirtioNetSection(Section):
     """Format of its virtqueues."""
     queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 1024
     """Descriptors in each virtqueue."""
+    queue_pairs: Annotated[int, whole(1, 16)] = 1
+    """Pairs of receive and transmit queues (MQ); flows are spread over them."""
     mtu: Annotated[int, whole(MTU_MIN, MTU_MAX)] = 1500
     """Largest payload of a frame in bytes, Ethernet header apart."""
     mac: Mac | None = None

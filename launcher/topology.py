@@ -53,13 +53,14 @@ def parse_topology(text: str, file: str = "topology.yaml", directory: FilePath =
 
 
 def queue_memory_bytes(nic: VirtioNetSection) -> int:
-    """Return the RAM that a driver needs at most for a NIC's two queues, a buffer for each descriptor."""
+    """Return the RAM that a driver needs at most for a NIC's queues, a buffer for each descriptor."""
     frame_bytes = NET_HDR.size + ETHERNET.size + nic.mtu
     # A driver may leave a cache line between buffers, to spread them over all sets of a cache.
     slot_bytes = align_up(frame_bytes, CACHE_LINE_BYTES) + CACHE_LINE_BYTES
     table_bytes = nic.segments * VIRTQ_DESC.size if nic.indirect and nic.segments > 1 else 0
     parts = (split_bytes(nic.queue_size), nic.queue_size * slot_bytes, nic.queue_size * table_bytes)
-    return 2 * sum(align_up(part, PAGE_SIZE_BYTES) for part in parts)
+    pair_bytes = 2 * sum(align_up(part, PAGE_SIZE_BYTES) for part in parts)
+    return nic.queue_pairs * pair_bytes + (PAGE_SIZE_BYTES if nic.queue_pairs > 1 else 0)
 
 
 def vmm_name(host: str) -> str:
@@ -192,6 +193,7 @@ class _Resolver:
             mac=mac,
             ring=section.ring,
             queue_size=section.queue_size,
+            queue_pairs=section.queue_pairs,
             mtu=section.mtu,
             indirect=section.indirect,
             event_idx=section.event_idx,

@@ -28,6 +28,7 @@ class VirtioNet:
     mac: str
     ring: Literal["split", "packed"]
     queue_size: int
+    queue_pairs: int
     mtu: int
     indirect: bool
     event_idx: bool

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.workloads.receiver import Receiver
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
@@ -28,7 +28,7 @@ class _Sending:
     """A flow under way and its step in the loop."""
 
     work: Work
-    driver: NetDriver
+    queue: NetQueue
     step: Callable[[], bool]
 
 
@@ -112,10 +112,10 @@ class Flows:
             moved = work.step()
             if work.finished:
                 self._stop(flow.id)
-            self._look_for_room(receiver.driver)
+            self._look_for_room(work.queue)
             return moved
 
-        self._sending[flow.id] = _Sending(work, receiver.driver, step)
+        self._sending[flow.id] = _Sending(work, work.queue, step)
         self._loop.runnable[step] = None
         work.start()
 
@@ -127,11 +127,11 @@ class Flows:
         self._where[flow.id] = receiver
         return requester
 
-    def _look_for_room(self, driver: NetDriver) -> None:
+    def _look_for_room(self, queue: NetQueue) -> None:
         """Have sent buffers wake us only while a sender lacks them: else they would keep us from sleeping."""
-        starved = any(s.work.starved for s in self._sending.values() if s.driver is driver)
-        if driver.tx_watch.active != starved:
-            driver.tx_watch.active = starved
+        starved = any(s.work.starved for s in self._sending.values() if s.queue is queue)
+        if queue.tx_watch.active != starved:
+            queue.tx_watch.active = starved
 
     def _sent(self, message: Sent) -> None:
         self._send(message)
@@ -144,9 +144,9 @@ class Flows:
 
     def _cancel(self, flow_id: int) -> None:
         if flow_id in self._sending:
-            driver = self._sending[flow_id].driver
+            queue = self._sending[flow_id].queue
             self._stop(flow_id)
-            self._look_for_room(driver)
+            self._look_for_room(queue)
         self._collecting.pop(flow_id, None)
         self._forget(flow_id)
 

@@ -5,6 +5,7 @@ Composition root: opens sockets, maps segments, brings the NICs up and runs the 
 """
 
 from contextlib import suppress
+from functools import partial
 
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
@@ -51,12 +52,13 @@ class Guest:
         nic = self._entry.nics[index]
         port = VirtioMmioPort(self._vcpu, nic.mmio_gpa)
         driver = VirtioNetDriver(
-            port, self._ram, self._parts.counters, f"nic{index}", nic.queue_size, nic.segments
+            port, self._ram, self._parts.counters, f"nic{index}", nic, self._loop.wait_for
         )
         receiver = Receiver(driver, self._parts.counters, f"nic{index}.foreign_frames")
-        self._loop.watch.add(driver.rx_watch, receiver.step)
-        self._loop.watch.add(driver.tx_watch, lambda: False)
-        driver.tx_watch.active = False  # looked at only while a sender waits for room
+        for queue in driver.queues:
+            self._loop.watch.add(queue.rx_watch, partial(receiver.step, queue))
+            self._loop.watch.add(queue.tx_watch, lambda: False)
+            queue.tx_watch.active = False  # looked at only while a sender waits for room
         self._interrupts.on_edge(nic.intid, driver.handle_interrupt)
         return receiver
 

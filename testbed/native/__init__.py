@@ -17,6 +17,7 @@ try:
         FRAMES_MAX,
         Bell,
         Burst,
+        DeviceRing,
         E1000Receive,
         E1000RxDriver,
         E1000Transmit,
@@ -41,6 +42,7 @@ try:
         Watch,
         Watched,
         WordChanges,
+        deliver_spread,
         echo,
         frame_digest,
         walk_nested,
@@ -52,6 +54,7 @@ except ImportError as error:  # pragma: no cover - only on an unbuilt tree
 
 __all__ = [
     "DROP",
+    "DeviceRing",
     "E1000_RX_DELIVERED",
     "E1000_RX_SMALL",
     "E1000_RX_THRESHOLD",
@@ -87,6 +90,7 @@ __all__ = [
     "Watch",
     "Watched",
     "WordChanges",
+    "deliver_spread",
     "echo",
     "frame_digest",
     "walk_nested",

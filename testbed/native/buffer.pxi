@@ -23,6 +23,10 @@ cdef class Pinned:
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
 
+    def bytes_view(self):
+        """Return the whole buffer as bytes that can be written."""
+        return memoryview(self.view.obj).cast("B")
+
     def words(self, Py_ssize_t offset, Py_ssize_t size_bytes):
         """Return a part as 64-bit words; raises ValueError where it does not fit or is not aligned."""
         if offset < 0 or offset % 8 or size_bytes % 8 or offset + size_bytes > self.size_bytes:

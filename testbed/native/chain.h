@@ -9,9 +9,14 @@
 
 #define FAULT(name) ((int)(offsetof(port_counters_t, fault_##name) / 8))
 
+enum direction { DEVICE_READS, DEVICE_WRITES, DEVICE_BOTH };
+
 struct chain {
+  enum direction direction;
   struct segment *segments; /* where the reader puts them; room for `room` */
   uint32_t room, segments_n;
+  bool writing;           /* DEVICE_BOTH: the part that the device writes has begun, */
+  uint32_t writable_from; /* with this segment */
   uint64_t len;
   uint32_t id;
   uint16_t descriptors;
@@ -37,8 +42,15 @@ static inline int chain_add(struct chain *c, const struct regions *m, uint64_t g
   return 0;
 }
 
-/* Check the direction of one buffer: a transmit chain is read only, a receive chain written only (§5.1.6.2, §5.1.6.3). */
-static inline int chain_direction(uint16_t flags, bool writable) {
-  if (unlikely(!!(flags & VIRTIO_DESC_F_WRITE) != writable)) return writable ? FAULT(readable) : FAULT(writable);
+/* Check the direction of the next buffer: a transmit chain is read only, a receive chain written only (§5.1.6.2, §5.1.6.3), a
+ * command has what is read before what is written (§2.7.4.2). Call it before chain_add. */
+static inline int chain_direction(struct chain *c, uint16_t flags) {
+  bool write = flags & VIRTIO_DESC_F_WRITE;
+  if (likely(c->direction != DEVICE_BOTH)) {
+    if (likely(write == (c->direction == DEVICE_WRITES))) return 0;
+    return write ? FAULT(writable) : FAULT(readable);
+  }
+  if (!write) return c->writing ? FAULT(order) : 0;
+  if (!c->writing) c->writing = true, c->writable_from = c->segments_n;
   return 0;
 }

@@ -1,5 +1,7 @@
 #include "flow.h"
 
+#include "flow_hash.h"
+
 #define WORDS_MAX 16400 /* 65,600 bytes: any frame */
 #define TAG FLOW_TAG_OFFSET
 #define AT(member) (TAG + (uint32_t)offsetof(flow_tag_t, member))
@@ -91,8 +93,10 @@ static void arrived(struct flow_sink *k, uint32_t bytes, uint64_t now_ns) {
   k->received++, k->bytes += bytes;
 }
 
-/* Account one sound frame by its place in the flow. */
-static void account(struct flow_sink *k, uint64_t n, uint32_t bytes, uint64_t now_ns) {
+/* Account one sound frame by its place in the flow; `newest` is where its order is kept: the place behind the newest frame that it
+ * must not arrive after. */
+static void account(struct flow_sink *k, uint64_t n, uint64_t *newest, uint32_t bytes, uint64_t now_ns) {
+  uint64_t before = *newest;
   if (likely(n == k->next)) {
     seen_set(k, n);
     k->next++;
@@ -104,8 +108,9 @@ static void account(struct flow_sink *k, uint64_t n, uint32_t bytes, uint64_t no
   } else {
     if (k->next - n <= SEEN_WINDOW && seen_test(k, n)) { k->duplicated++; return; }
     if (k->next - n <= SEEN_WINDOW) seen_set(k, n);
-    k->reordered++;
+    k->reordered += n < before;
   }
+  if (n >= before) *newest = n + 1;
   arrived(k, bytes, now_ns);
 }
 
@@ -114,28 +119,35 @@ static void check_generated(struct flow_sink *k, const uint8_t *frame, uint32_t 
     uint64_t sum = sum_frame(frame, length) - word_part(AT(digest), tag->digest);
     if (unlikely(fold(sum) != tag->digest)) { k->corrupted++; return; }
   }
-  account(k, tag->sequence, length, now_ns);
+  account(k, tag->sequence, &k->newest_of[0], length, now_ns);
 }
 
-/* Find the frame of the capture that this is: the next one, else one ahead (frames between are late or lost), else a late one. */
-static bool find_replayed(const struct flow_sink *k, uint32_t digest, uint64_t *n) {
+static inline bool is_frame(const struct flow_sink *k, uint64_t n, uint32_t digest) { return k->digests[n % k->digests_n] == digest; }
+static inline bool missing(const struct flow_sink *k, uint64_t n) {
+  return n >= k->next || (k->next - n <= SEEN_WINDOW && !seen_test(k, n));
+}
+
+/* Find the frame of the capture that this is. Frames may be alike, so the first choice is the first missing one that keeps the
+ * order of its flow (from `newest` on), then a missing one before that (late), then one that came already (doubled). */
+static bool find_replayed(const struct flow_sink *k, uint32_t digest, uint64_t newest, uint64_t *n) {
   uint64_t end = k->next + SEEN_WINDOW < k->total ? k->next + SEEN_WINDOW : k->total;
-  for (*n = k->next; *n < end; ++*n)
-    if (k->digests[*n % k->digests_n] == digest) return true;
   uint64_t begin = k->next > SEEN_WINDOW ? k->next - SEEN_WINDOW : 0;
-  bool double_arrival = false;
-  uint64_t twin = 0;
+  bool none_missing = k->received == k->next;
+  if (likely(none_missing && k->next < end && is_frame(k, k->next, digest))) return *n = k->next, true;
+  for (*n = newest > begin ? newest : begin; *n < end; ++*n)
+    if (is_frame(k, *n, digest) && missing(k, *n)) return true;
+  bool doubled = false;
   for (uint64_t m = k->next; m-- > begin;) {
-    if (k->digests[m % k->digests_n] != digest) continue;
-    if (!seen_test(k, m)) return *n = m, true;
-    double_arrival = true, twin = m;
+    if (!is_frame(k, m, digest)) continue;
+    if (missing(k, m)) return *n = m, true;
+    if (!doubled) doubled = true, *n = m;
   }
-  return *n = twin, double_arrival;
+  return doubled;
 }
 
-static void check_replayed(struct flow_sink *k, const uint8_t *frame, uint32_t length, uint64_t now_ns) {
-  uint64_t n;
-  if (find_replayed(k, flow_digest(frame, length), &n)) account(k, n, length, now_ns);
+static void check_replayed(struct flow_sink *k, const uint8_t *frame, uint32_t length, uint32_t hash, uint64_t now_ns) {
+  uint64_t n, *newest = &k->newest_of[hash % REPLAY_LANES];
+  if (find_replayed(k, flow_digest(frame, length), *newest, &n)) account(k, n, newest, length, now_ns);
   else k->corrupted++;
 }
 
@@ -145,7 +157,8 @@ static struct flow_sink *replay_of(const struct sinks *s, const uint8_t *frame) 
   return NULL;
 }
 
-static void inspect_one(struct sinks *sinks, const uint8_t *frame, uint32_t length, uint64_t now_ns, struct inspected *seen) {
+static void inspect_one(struct sinks *sinks, const struct burst *b, const struct frame *f, const uint8_t *frame, uint32_t length,
+                        uint64_t now_ns, struct inspected *seen) {
   if (likely(length >= FLOW_FRAME_BYTES_MIN)) {
     flow_tag_t tag;
     memcpy(&tag, frame + TAG, sizeof tag);
@@ -160,7 +173,7 @@ static void inspect_one(struct sinks *sinks, const uint8_t *frame, uint32_t leng
     }
   }
   struct flow_sink *replay = length >= sizeof(ethernet_t) ? replay_of(sinks, frame) : NULL;
-  if (replay) seen->data++, check_replayed(replay, frame, length, now_ns);
+  if (replay) seen->data++, check_replayed(replay, frame, length, flow_hash(b, f), now_ns);
   else seen->foreign++, sinks->foreign++;
 }
 
@@ -175,7 +188,7 @@ struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64
       length = frame_read(b, f, 0, whole, sizeof whole);
       frame = whole;
     }
-    inspect_one(sinks, frame, length, now_ns, &seen);
+    inspect_one(sinks, b, f, frame, length, now_ns, &seen);
   }
   return seen;
 }

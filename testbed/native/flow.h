@@ -12,6 +12,7 @@
 #define SEEN_WINDOW 65536 /* sequence numbers behind the newest in which late and double frames are told apart */
 #define FLOWS_MAX 4096
 #define REPLAYS_MAX 64
+#define REPLAY_LANES 256
 
 struct flow_source {
   uint32_t flow;
@@ -38,6 +39,7 @@ struct flow_sink {
   uint8_t source_mac[6];
   uint64_t next, received, bytes, reordered, corrupted, duplicated;
   uint64_t first_ns, last_ns;
+  uint64_t newest_of[REPLAY_LANES]; /* of a replay: the newest frame + 1 by flow hash; flows may overtake each other */
   const uint32_t *digests; /* of a replay: one a frame of the capture */
   uint32_t digests_n;
   uint64_t total;

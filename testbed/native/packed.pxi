@@ -17,7 +17,9 @@ cdef extern from "packed_device.h":
         port_counters_t* count
     uint32_t packed_device_fetch(packed_device*, burst*, uint32_t) nogil
     bint packed_device_complete(packed_device*, const burst*) nogil
-    uint32_t packed_device_deliver(packed_device*, const burst*, uint32_t, int32_t, uint64_t*) nogil
+    uint32_t packed_device_deliver(packed_device*, const burst*, uint32_t, uint32_t, int32_t, uint64_t*) noexcept nogil
+    bint packed_device_take_command(packed_device*, command*) nogil
+    bint packed_device_answer_command(packed_device*, const command*, uint8_t) nogil
     bint packed_device_publish(packed_device*) nogil
     bint packed_device_ready(void*) noexcept nogil
     bint packed_device_arm(void*) noexcept nogil
@@ -46,13 +48,13 @@ cdef extern from "packed_driver.h":
     void packed_driver_disarm(void*) noexcept nogil
 
 
-cdef class PackedDevice(Watched):
+cdef class PackedDevice(DeviceRing):
     """The device's side of one packed virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
 
     cdef packed_device q
     cdef Regions memory
     cdef Pinned counters
-    cdef uint64_t copied
+    cdef command* pending
 
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned counters,
                  Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
@@ -87,12 +89,25 @@ cdef class PackedDevice(Watched):
             call = packed_device_complete(&self.q, &done.b)
         return call
 
-    def deliver(self, Burst frames, uint32_t first, int32_t port):
-        """Copy the frames for `port` from index `first` on into receive buffers; return the index of the first that must wait."""
-        cdef uint32_t stopped
-        with nogil:
-            stopped = packed_device_deliver(&self.q, &frames.b, first, port, &self.copied)
-        return stopped
+    cdef uint32_t run(self, const burst* b, uint32_t first, uint32_t end, int32_t port) noexcept nogil:
+        return packed_device_deliver(&self.q, b, first, end, port, &self.copied)
+
+    def take_command(self):
+        """Return the bytes of the next command of a control queue, None where there is none; answer it before the next."""
+        if self.pending is NULL:
+            self.pending = <command*>calloc(1, sizeof(command))
+            if self.pending is NULL:
+                raise MemoryError
+        if not packed_device_take_command(&self.q, self.pending):
+            return None
+        return <bytes>self.pending.bytes[:self.pending.len]
+
+    def answer_command(self, uint8_t status):
+        """Write the answer to the command that was taken; True: the driver wants a call."""
+        return packed_device_answer_command(&self.q, self.pending, status)
+
+    def __dealloc__(self):
+        free(self.pending)
 
     def publish(self):
         """Show the driver what was used; True: it wants a call."""
@@ -102,10 +117,6 @@ cdef class PackedDevice(Watched):
     def fault(self):
         """Code of the fault that broke the queue (a word of port_counters), or 0."""
         return self.q.fault
-
-    @property
-    def bytes_copied(self):
-        return self.copied
 
     @property
     def position(self):

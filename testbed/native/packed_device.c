@@ -17,7 +17,7 @@ static inline struct packed_copy read_desc(const packed_desc_t *d) {
 }
 
 /* §2.8.7: an indirect table's descriptors follow one another; of their flags only WRITE counts, the others are ignored. */
-static int read_indirect(struct packed_device *q, const struct packed_copy *d, struct chain *c, bool writable) {
+static int read_indirect(struct packed_device *q, const struct packed_copy *d, struct chain *c) {
   if (!q->indirect) return FAULT(indirect_off);
   if (d->flags & VIRTIO_DESC_F_NEXT) return FAULT(indirect_next);
   uint32_t entries = d->len / (uint32_t)sizeof(packed_desc_t);
@@ -27,7 +27,7 @@ static int read_indirect(struct packed_device *q, const struct packed_copy *d, s
   if ((uintptr_t)table % 8) return FAULT(alignment);
   for (uint32_t i = 0; i < entries; i++) {
     struct packed_copy e = read_desc(&table[i]);
-    int fault = chain_direction(e.flags, writable);
+    int fault = chain_direction(c, e.flags);
     if (!fault) fault = chain_add(c, q->memory, e.addr, e.len);
     if (fault) return fault;
   }
@@ -35,14 +35,14 @@ static int read_indirect(struct packed_device *q, const struct packed_copy *d, s
 }
 
 /* Read the chain that begins at `at`; its descriptors follow one another in the ring, the id is in the last (§2.8.6). */
-static int read_chain(struct packed_device *q, struct cursor at, struct chain *c, bool writable) {
+static int read_chain(struct packed_device *q, struct cursor at, struct chain *c) {
   for (c->descriptors = 1;; c->descriptors++) {
     struct packed_copy d = read_desc(&q->ring[at.position]);
     c->id = d.id;
     if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) {
-      return c->descriptors == 1 ? read_indirect(q, &d, c, writable) : FAULT(indirect_next);
+      return c->descriptors == 1 ? read_indirect(q, &d, c) : FAULT(indirect_next);
     }
-    int fault = chain_direction(d.flags, writable);
+    int fault = chain_direction(c, d.flags);
     if (likely(!fault)) fault = chain_add(c, q->memory, d.addr, d.len);
     if (unlikely(fault)) return fault;
     if (likely(!(d.flags & VIRTIO_DESC_F_NEXT))) return 0;
@@ -53,12 +53,12 @@ static int read_chain(struct packed_device *q, struct cursor at, struct chain *c
 
 /* Acquire of the head's flags pairs with the driver's release of them, written after the rest of the chain (§2.8.14.1). A driver that
  * makes descriptors available which were not used yet would have us hold more than the ring has (§2.8.17). */
-static inline int packed_peek(void *queue, struct cursor *at, struct chain *c, bool writable) {
+static inline int packed_peek(void *queue, struct cursor *at, struct chain *c) {
   struct packed_device *q = queue;
   if (unlikely(q->fault)) return -q->fault;
   if (!packed_is_avail(load_acquire(&q->ring[at->position].flags), at->wrap)) return 0;
   uint32_t before = c->segments_n;
-  int fault = read_chain(q, *at, c, writable);
+  int fault = read_chain(q, *at, c);
   if (unlikely(fault == FAULT(chain_length) && before)) return PEEK_NO_ROOM;
   if (unlikely(!fault && packed_ahead(q->used, *at, q->size) + c->descriptors > q->size)) fault = FAULT(avail_jump);
   if (unlikely(fault)) return latch(q, fault), -fault;
@@ -110,9 +110,9 @@ bool packed_device_complete(struct packed_device *q, const struct burst *b) {
   return packed_device_publish(q);
 }
 
-uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, packed_peek, packed_use, b, first, port, bytes_copied);
+  return receive_burst(&r, packed_peek, packed_use, b, first, end, port, bytes_copied);
 }
 
 int packed_device_ready(void *queue) {
@@ -131,4 +131,17 @@ int packed_device_arm(void *queue) {
 void packed_device_disarm(void *queue) {
   struct packed_device *q = queue;
   if (!q->fault) packed_hush(q->device_event);
+}
+
+bool packed_device_take_command(struct packed_device *q, struct command *command) {
+  int fault = take_command(q, packed_peek, &q->next, command);
+  if (unlikely(fault > 0)) latch(q, fault);
+  q->looked = q->next;
+  return fault == 0;
+}
+
+bool packed_device_answer_command(struct packed_device *q, const struct command *command, uint8_t status) {
+  *command->status = status;
+  packed_use(q, command->id, 1, command->descriptors);
+  return packed_device_publish(q);
 }

@@ -1,5 +1,6 @@
 /* The device's side of a packed virtqueue. virtio 1.2 §2.8. */
 #pragma once
+#include "command.h"
 #include "receive.h"
 #include "transmit.h"
 
@@ -22,8 +23,10 @@ struct packed_device {
 
 uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit);
 bool packed_device_complete(struct packed_device *q, const struct burst *b);
-uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied);
+uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
 bool packed_device_publish(struct packed_device *q);
 int packed_device_ready(void *queue);
 int packed_device_arm(void *queue);
 void packed_device_disarm(void *queue);
+bool packed_device_take_command(struct packed_device *q, struct command *command);
+bool packed_device_answer_command(struct packed_device *q, const struct command *command, uint8_t status);

@@ -10,7 +10,7 @@
 /* 1: a chain was read; 0: none is available; PEEK_NO_ROOM: its pieces do not fit beside those of chains before it; below 0: minus
  * the fault. */
 #define PEEK_NO_ROOM 2
-typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain, bool writable);
+typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain);
 typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descriptors);
 
 struct taken { uint32_t id, room; uint16_t descriptors; };
@@ -33,7 +33,7 @@ static inline __attribute__((always_inline)) enum take take_buffers(
   do {
     if (unlikely(*taken_n == MERGED_MAX || slots >= r->queue_size)) return TAKE_TOO_SMALL;
     uint64_t before = c->len;
-    int got = peek(r->queue, at, c, true);
+    int got = peek(r->queue, at, c);
     if (got == 0) return TAKE_WAIT;
     if (unlikely(got == PEEK_NO_ROOM)) return TAKE_TOO_SMALL;
     if (unlikely(got < 0)) return TAKE_FAULT;
@@ -73,18 +73,19 @@ static inline void write_frame(const struct burst *b, const struct frame *f, str
   }
 }
 
-/* Deliver the frames from `first` on that are for `port`; return the index of the first that must wait, or the burst's length. */
+/* Deliver those of the frames from `first` up to `end` that are for `port`; return the index of the first that must wait, or `end`. */
 static inline __attribute__((always_inline)) uint32_t receive_burst(
-    struct receive *r, peek_fn peek, use_fn use, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+    struct receive *r, peek_fn peek, use_fn use, const struct burst *b, uint32_t first, uint32_t end, int32_t port,
+    uint64_t *bytes_copied) {
   struct segment room[FRAME_SEGMENTS_MAX];
   struct taken taken[MERGED_MAX];
   uint64_t frames = 0, bytes = 0;
   uint32_t i = first;
-  for (; i < b->frames_n; i++) {
+  for (; i < end; i++) {
     const struct frame *f = &b->frames[i];
     if (f->dest != port && f->dest != DEST_FLOOD) continue;
     if (unlikely(f->len > VIRTIO_NET_FRAME_BYTES_MAX)) { r->count->dropped_too_long++; continue; }
-    struct chain c = {.segments = room, .room = FRAME_SEGMENTS_MAX};
+    struct chain c = {.direction = DEVICE_WRITES, .segments = room, .room = FRAME_SEGMENTS_MAX};
     struct cursor at;
     uint32_t need = f->len + (uint32_t)sizeof(virtio_net_hdr_t), n;
     enum take got = take_buffers(r, peek, need, &c, taken, &n, &at);

@@ -36,7 +36,9 @@ cdef extern from "split_device.h":
         port_counters_t* count
     uint32_t split_device_fetch(split_device*, burst*, uint32_t) nogil
     bint split_device_complete(split_device*, const burst*) nogil
-    uint32_t split_device_deliver(split_device*, const burst*, uint32_t, int32_t, uint64_t*) nogil
+    uint32_t split_device_deliver(split_device*, const burst*, uint32_t, uint32_t, int32_t, uint64_t*) noexcept nogil
+    bint split_device_take_command(split_device*, command*) nogil
+    bint split_device_answer_command(split_device*, const command*, uint8_t) nogil
     bint split_device_publish(split_device*) nogil
     bint split_device_ready(void*) noexcept nogil
     bint split_device_arm(void*) noexcept nogil
@@ -93,13 +95,13 @@ cdef uint8_t* _tables(Pinned tables, Py_ssize_t descriptors) except? NULL:
     return NULL if tables is None else _at(tables, 0, descriptors * sizeof(virtq_desc_t))
 
 
-cdef class SplitDevice(Watched):
+cdef class SplitDevice(DeviceRing):
     """The device's side of one split virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
 
     cdef split_device q
     cdef Regions memory
     cdef Pinned counters
-    cdef uint64_t copied
+    cdef command* pending
 
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned counters,
                  Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
@@ -134,12 +136,25 @@ cdef class SplitDevice(Watched):
             call = split_device_complete(&self.q, &done.b)
         return call
 
-    def deliver(self, Burst frames, uint32_t first, int32_t port):
-        """Copy the frames for `port` from index `first` on into receive buffers; return the index of the first that must wait."""
-        cdef uint32_t stopped
-        with nogil:
-            stopped = split_device_deliver(&self.q, &frames.b, first, port, &self.copied)
-        return stopped
+    cdef uint32_t run(self, const burst* b, uint32_t first, uint32_t end, int32_t port) noexcept nogil:
+        return split_device_deliver(&self.q, b, first, end, port, &self.copied)
+
+    def take_command(self):
+        """Return the bytes of the next command of a control queue, None where there is none; answer it before the next."""
+        if self.pending is NULL:
+            self.pending = <command*>calloc(1, sizeof(command))
+            if self.pending is NULL:
+                raise MemoryError
+        if not split_device_take_command(&self.q, self.pending):
+            return None
+        return <bytes>self.pending.bytes[:self.pending.len]
+
+    def answer_command(self, uint8_t status):
+        """Write the answer to the command that was taken; True: the driver wants a call."""
+        return split_device_answer_command(&self.q, self.pending, status)
+
+    def __dealloc__(self):
+        free(self.pending)
 
     def publish(self):
         """Show the driver what was used; True: it wants a call."""
@@ -149,10 +164,6 @@ cdef class SplitDevice(Watched):
     def fault(self):
         """Code of the fault that broke the queue (a word of port_counters), or 0."""
         return self.q.fault
-
-    @property
-    def bytes_copied(self):
-        return self.copied
 
     @property
     def position(self):

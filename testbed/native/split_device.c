@@ -30,13 +30,13 @@ static inline virtq_desc_t read_desc(const virtq_desc_t *d) {
   return copy;
 }
 
-static int read_indirect(struct split_device *q, const virtq_desc_t *table, uint32_t entries, struct chain *c, bool writable) {
+static int read_indirect(struct split_device *q, const virtq_desc_t *table, uint32_t entries, struct chain *c) {
   uint32_t index = 0;
   for (uint32_t steps = 0;; steps++) {
     if (steps == entries) return FAULT(loop);
     virtq_desc_t d = read_desc(&table[index]);
     if (d.flags & VIRTIO_DESC_F_INDIRECT) return FAULT(nested_indirect);
-    int fault = chain_direction(d.flags, writable);
+    int fault = chain_direction(c, d.flags);
     if (!fault) fault = chain_add(c, q->memory, d.addr, d.len);
     if (fault) return fault;
     if (!(d.flags & VIRTIO_DESC_F_NEXT)) return 0;
@@ -46,7 +46,7 @@ static int read_indirect(struct split_device *q, const virtq_desc_t *table, uint
 }
 
 /* §2.7.5.3: an indirect descriptor stands alone, is not nested, and its table is a multiple of a descriptor long. */
-static int open_indirect(struct split_device *q, const virtq_desc_t *d, struct chain *c, bool writable) {
+static int open_indirect(struct split_device *q, const virtq_desc_t *d, struct chain *c) {
   if (!q->indirect) return FAULT(indirect_off);
   if (d->flags & VIRTIO_DESC_F_NEXT) return FAULT(indirect_next);
   uint32_t entries = d->len / (uint32_t)sizeof *d;
@@ -55,18 +55,18 @@ static int open_indirect(struct split_device *q, const virtq_desc_t *d, struct c
   uint8_t *table = regions_resolve(q->memory, d->addr, d->len);
   if (!table) return FAULT(address);
   if ((uintptr_t)table % 8) return FAULT(alignment); /* §2.7.5.3 gives it a descriptor table's alignment */
-  return read_indirect(q, (const virtq_desc_t *)table, entries, c, writable);
+  return read_indirect(q, (const virtq_desc_t *)table, entries, c);
 }
 
-static int read_chain(struct split_device *q, uint32_t head, struct chain *c, bool writable) {
+static int read_chain(struct split_device *q, uint32_t head, struct chain *c) {
   if (unlikely(head >= q->size)) return FAULT(head_range);
   c->id = head;
   uint32_t index = head;
   for (uint16_t steps = 1;; steps++) {
     c->descriptors = steps;
     virtq_desc_t d = read_desc(&q->desc[index]);
-    if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) return open_indirect(q, &d, c, writable);
-    int fault = chain_direction(d.flags, writable);
+    if (unlikely(d.flags & VIRTIO_DESC_F_INDIRECT)) return open_indirect(q, &d, c);
+    int fault = chain_direction(c, d.flags);
     if (likely(!fault)) fault = chain_add(c, q->memory, d.addr, d.len);
     if (unlikely(fault)) return fault;
     if (likely(!(d.flags & VIRTIO_DESC_F_NEXT))) return 0;
@@ -76,7 +76,7 @@ static int read_chain(struct split_device *q, uint32_t head, struct chain *c, bo
   }
 }
 
-static inline int split_peek(void *queue, struct cursor *at, struct chain *c, bool writable) {
+static inline int split_peek(void *queue, struct cursor *at, struct chain *c) {
   struct split_device *q = queue;
   if (unlikely(q->fault)) return -q->fault;
   if (unlikely(at->position == q->avail_seen)) {
@@ -88,7 +88,7 @@ static inline int split_peek(void *queue, struct cursor *at, struct chain *c, bo
     q->avail_seen = seen;
   }
   uint32_t head = load_relaxed(&q->avail_ring[at->position & (q->size - 1)]), before = c->segments_n;
-  int fault = read_chain(q, head, c, writable);
+  int fault = read_chain(q, head, c);
   if (unlikely(fault == FAULT(chain_length) && before)) return PEEK_NO_ROOM;
   if (unlikely(fault)) return latch(q, fault), -fault;
   at->position++;
@@ -136,9 +136,9 @@ bool split_device_complete(struct split_device *q, const struct burst *b) {
   return split_device_publish(q);
 }
 
-uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied) {
+uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, split_peek, split_use, b, first, port, bytes_copied);
+  return receive_burst(&r, split_peek, split_use, b, first, end, port, bytes_copied);
 }
 
 int split_device_ready(void *queue) {
@@ -160,4 +160,17 @@ void split_device_disarm(void *queue) {
   struct split_device *q = queue;
   if (q->fault || q->event_idx) return; /* an event index that has been passed asks for nothing */
   store_relaxed(&q->used->flags, VIRTIO_USED_F_NO_NOTIFY);
+}
+
+bool split_device_take_command(struct split_device *q, struct command *command) {
+  int fault = take_command(q, split_peek, &q->next, command);
+  if (unlikely(fault > 0)) latch(q, fault);
+  q->looked = q->next;
+  return fault == 0;
+}
+
+bool split_device_answer_command(struct split_device *q, const struct command *command, uint8_t status) {
+  *command->status = status;
+  split_use(q, command->id, 1, command->descriptors);
+  return split_device_publish(q);
 }

@@ -1,5 +1,6 @@
 /* The device's side of a split virtqueue. virtio 1.2 §2.7. */
 #pragma once
+#include "command.h"
 #include "receive.h"
 #include "split_ring.h"
 #include "transmit.h"
@@ -25,8 +26,10 @@ struct split_device {
 
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit);
 bool split_device_complete(struct split_device *q, const struct burst *b);
-uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, int32_t port, uint64_t *bytes_copied);
+uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
 bool split_device_publish(struct split_device *q);
 int split_device_ready(void *queue);
 int split_device_arm(void *queue);
 void split_device_disarm(void *queue);
+bool split_device_take_command(struct split_device *q, struct command *command);
+bool split_device_answer_command(struct split_device *q, const struct command *command, uint8_t status);

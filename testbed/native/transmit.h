@@ -39,8 +39,8 @@ static inline __attribute__((always_inline)) int transmit_burst(
   b->frames_n = b->segments_n = 0;
   if (limit > BURST_FRAMES) limit = BURST_FRAMES;
   while (b->frames_n < limit && b->segments_n + FRAME_SEGMENTS_MAX <= BURST_SEGMENTS) {
-    struct chain c = {.segments = &b->segments[b->segments_n], .room = FRAME_SEGMENTS_MAX};
-    int got = peek(queue, at, &c, false);
+    struct chain c = {.direction = DEVICE_READS, .segments = &b->segments[b->segments_n], .room = FRAME_SEGMENTS_MAX};
+    int got = peek(queue, at, &c);
     if (got <= 0) return -got;
     int fault = add_frame(b, &c);
     if (unlikely(fault)) return fault;

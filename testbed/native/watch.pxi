@@ -12,6 +12,8 @@ cdef extern from "bell.h":
 
 cdef extern from *:
     """
+    #define load_acquire_u16(p) __atomic_load_n((const uint16_t*)(p), __ATOMIC_ACQUIRE)
+    #define store_release_u16(p, v) __atomic_store_n((uint16_t*)(p), (v), __ATOMIC_RELEASE)
     #define load_acquire_u32(p) __atomic_load_n((const uint32_t*)(p), __ATOMIC_ACQUIRE)
     #define load_acquire_u64(p) __atomic_load_n((const uint64_t*)(p), __ATOMIC_ACQUIRE)
     #define store_release_u32(p, v) __atomic_store_n((uint32_t*)(p), (v), __ATOMIC_RELEASE)
@@ -19,6 +21,8 @@ cdef extern from *:
     #define fetch_or_u64(p, v) __atomic_fetch_or((uint64_t*)(p), (v), __ATOMIC_ACQ_REL)
     #define fetch_and_u64(p, v) __atomic_fetch_and((uint64_t*)(p), (v), __ATOMIC_ACQ_REL)
     """
+    uint16_t load_acquire_u16(const void*) nogil
+    void store_release_u16(void*, uint16_t) nogil
     uint32_t load_acquire_u32(const void*) nogil
     uint64_t load_acquire_u64(const void*) nogil
     void store_release_u32(void*, uint32_t) nogil
@@ -50,6 +54,12 @@ cdef class SharedWords:
 
     def __init__(self, Pinned page):
         self.page = page
+
+    def load16(self, Py_ssize_t offset):
+        return load_acquire_u16(_at(self.page, offset, 2))
+
+    def store16(self, Py_ssize_t offset, uint16_t value):
+        store_release_u16(_at(self.page, offset, 2), value)
 
     def load32(self, Py_ssize_t offset):
         return load_acquire_u32(_at(self.page, offset, 4))

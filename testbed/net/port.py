@@ -5,7 +5,7 @@ A `Source` hands out frames that lie in its guest's memory and stay there until 
 several has a source a queue, so that each keeps its order. Neither knows a bridge, a socket or a loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from testbed.native import Burst, Watched
@@ -42,6 +42,11 @@ class Port(Protocol):
     @property
     def room(self) -> Sequence[Watched]:
         """What says natively that a full receiver has buffers again."""
+        ...
+
+    @property
+    def services(self) -> Sequence[tuple[Watched, Callable[[], bool]]]:
+        """Rings that carry no frames (a control queue), and what serves each; True: something moved."""
         ...
 
     @property

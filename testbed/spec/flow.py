@@ -19,6 +19,11 @@ IPV4: Final = Record(
     Field("ttl", 8, 1), Field("protocol", 9, 1), Field("checksum", 10, 2),
     Field("source", 12, 4), Field("destination", 16, 4),
 )  # fmt: skip
+IPV6: Final = Record(
+    "ipv6", 40, "RFC 8200 §3, big-endian",
+    Field("version_class_flow", 0, 4), Field("payload_length", 4, 2), Field("next_header", 6, 1), Field("hop_limit", 7, 1),
+    Field("source", 8, 1, count=16), Field("destination", 24, 1, count=16),
+)  # fmt: skip
 UDP: Final = Record(
     "udp", 8, "RFC 768, big-endian",
     Field("source_port", 0, 2), Field("destination_port", 2, 2), Field("length", 4, 2),
@@ -37,5 +42,10 @@ MAGIC_REQUEST: Final = 0x5156
 MAGIC_REPLY: Final = 0x5056
 UDP_PORT_DISCARD: Final = 9
 ETHERTYPE_IPV4: Final = 0x0800
+ETHERTYPE_IPV6: Final = 0x86DD
+IPV4_NO_OPTIONS: Final = 0x45
+"""version_ihl of a header without options."""
+PROTOCOL_TCP: Final = 6
+PROTOCOL_UDP: Final = 17
 FRAME_BYTES_MAX: Final = 9014
 """The largest frame a workload generates."""

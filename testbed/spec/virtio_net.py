@@ -20,6 +20,15 @@ NET_CONFIG: Final = Record(
     Field("speed", 12, 4, "Mbit/s, 0xffffffff: not known"), Field("duplex", 16, 1),
 )  # fmt: skip
 
+CTRL: Final = Record("virtio_net_ctrl", 2, "virtio 1.2 §5.1.6.5", Field("class", 0, 1), Field("command", 1, 1))
+CTRL_MQ: Final = Record("virtio_net_ctrl_mq", 2, "virtio 1.2 §5.1.6.5.5", Field("virtqueue_pairs", 0, 2))
+CTRL_OK: Final = 0
+CTRL_ERR: Final = 1
+CTRL_CLASS_MQ: Final = 4
+CTRL_MQ_VQ_PAIRS_SET: Final = 0
+QUEUE_PAIRS_MAX: Final = 0x8000
+"""§5.1.6.5.5: VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX."""
+
 HDR_F_NEEDS_CSUM: Final = 1
 HDR_F_DATA_VALID: Final = 2
 GSO_NONE: Final = 0

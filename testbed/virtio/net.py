@@ -1,60 +1,29 @@
 """The virtio network device, device side: between a guest's virtqueues and a port of the bridge.
 
 Reference: virtio 1.2 §5.1. Advertised: VERSION_1, MAC, STATUS, MTU, SPEED_DUPLEX, MRG_RXBUF, INDIRECT_DESC,
-EVENT_IDX, RING_PACKED, IN_ORDER, each only where the topology allows it. Not modelled, so not offered:
-control queue, checksum and segmentation offload, legacy.
+EVENT_IDX, RING_PACKED, IN_ORDER, CTRL_VQ with MQ, each only where the topology allows it. Not modelled, so
+not offered: checksum and segmentation offload, receive filters, legacy.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from testbed.interrupts.signal import Edge
-from testbed.native import Burst, PackedDevice, Pinned, Regions, SplitDevice, Watched
+from testbed.native import Burst, Pinned, Regions, Watched, deliver_spread
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.port_counters import PORT_COUNTERS, fault_name
 from testbed.virtio.device import FaultSink, QueueConfig, VirtioDevice
 from testbed.virtio.device_queue import build_device_queue
-
-RX_QUEUE = 0
-TX_QUEUE = 1
-_SPEED_MBIT = 10_000
-
-
-@dataclass(frozen=True)
-class NetConfig:
-    """What the topology says about one device."""
-
-    name: str
-    mac: bytes
-    queue_size: int = 256
-    mtu: int = 1500
-    indirect: bool = True
-    event_idx: bool = True
-    mrg_rxbuf: bool = True
-    packed: bool = False
-    in_order: bool = False
-
-    @property
-    def features(self) -> int:
-        """Feature bits to offer."""
-        bits = [spec.F_VERSION_1, net.F_MAC, net.F_STATUS, net.F_MTU, net.F_SPEED_DUPLEX]
-        optional = (
-            (self.indirect, spec.F_INDIRECT_DESC),
-            (self.event_idx, spec.F_EVENT_IDX),
-            (self.mrg_rxbuf, net.F_MRG_RXBUF),
-            (self.packed, spec.F_RING_PACKED),
-            (self.in_order, spec.F_IN_ORDER),
-        )
-        return sum(1 << bit for bit in bits + [bit for wanted, bit in optional if wanted])
+from testbed.virtio.net_config import NetConfig
+from testbed.virtio.net_queues import ControlQueue, DeviceQueue, QueuePair
 
 
 class VirtioNet:
-    """A `Backend` towards the transport, a `Port` with one `Source` towards the bridge.
+    """A `Backend` towards the transport, a `Port` towards the bridge with a `Source` a queue pair.
 
     `counters` holds a `port_counters` record at `offset`; `changed` is called when the driver comes up or
-    goes away, when its rings break and when the link changes; also within `fetch`, `complete` and `deliver`,
-    as their last act.
+    goes away, when its rings break, when the link or the number of queue pairs changes; also within `fetch`,
+    `complete` and `deliver`, as their last act.
     """
 
     device_id = spec.DEVICE_ID_NET
@@ -71,112 +40,104 @@ class VirtioNet:
     ) -> None:
         self.config, self.name, self.mac = config, config.name, config.mac
         self.features = config.features
-        self.queue_sizes: tuple[int, ...] = (config.queue_size, config.queue_size)
+        self.queue_sizes: tuple[int, ...] = (config.queue_size,) * config.queues
         self._memory, self._counters, self._offset = memory, counters, offset
         self._words = counters.words(offset, PORT_COUNTERS.size)
         self._changed, self._report = changed, report
         self.link_up = True
-        self._rx: SplitDevice | PackedDevice | None = None
-        self._tx: SplitDevice | PackedDevice | None = None
+        self._pairs: list[QueuePair] = []
+        self._used: list[QueuePair] = []
+        """Those of the pairs that the driver said it uses; the first one until it says so (§5.1.6.5.5)."""
+        self._control: ControlQueue | None = None
         self.device = VirtioDevice(self, interrupt, self.count_fault)
 
     # Backend
 
     def config_read(self, offset: int, length_bytes: int) -> bytes:
         """Return bytes of virtio_net_config (§5.1.4)."""
-        image = bytearray(
-            net.NET_CONFIG.pack(
-                status=net.STATUS_LINK_UP * self.link_up,
-                max_virtqueue_pairs=1,
-                mtu=self.config.mtu,
-                speed=_SPEED_MBIT,
-                duplex=net.DUPLEX_FULL,
-            )
-        )
-        image[: len(self.mac)] = self.mac
-        return bytes(image[offset : offset + length_bytes]).ljust(length_bytes, b"\0")
+        return self.config.space(self.link_up)[offset : offset + length_bytes].ljust(length_bytes, b"\0")
 
     def config_write(self, offset: int, data: bytes) -> None:
         """Nothing in the configuration space is writable with VERSION_1 (§5.1.4)."""
         self.count_fault("register", f"write of {len(data)} bytes to the configuration space at {offset:#x}")
 
     def activate(self, features: int, queues: list[QueueConfig]) -> None:
-        """Build both queues."""
-        rest = (features, self._memory, self._counters, self._offset)
-        self._rx = build_device_queue(queues[RX_QUEUE], *rest, merge=bool(features >> net.F_MRG_RXBUF & 1))
-        self._tx = build_device_queue(queues[TX_QUEUE], *rest, merge=False)
+        """Build the queues: the first pair, and of the others what the driver made ready."""
+        control = self.config.control_queue(features)
+        pairs = self.config.queue_pairs if features >> net.F_MQ & 1 else 1
+        rx_tx = [(queues[2 * i], queues[2 * i + 1]) for i in range(pairs)]
+        rx_tx = rx_tx[:1] + [pair for pair in rx_tx[1:] if all(queue.ready for queue in pair)]
+        merge = bool(features >> net.F_MRG_RXBUF & 1)
+        self._pairs = [
+            QueuePair(self, self._build(rx, features, merge), self._build(tx, features)) for rx, tx in rx_tx
+        ]
+        self._used = self._pairs[:1]
+        if control is not None and queues[control].ready:
+            self._control = ControlQueue(self, self._build(queues[control], features), self._set_pairs)
         self._changed()
 
     def reset(self) -> None:
-        """Drop both queues."""
-        if self._rx is not None:  # else nobody knew of it: a driver may reset as often as it likes
-            self._rx = self._tx = None
+        """Drop every queue."""
+        if self._pairs:  # else nobody knew of it: a driver may reset as often as it likes
+            self._pairs, self._used, self._control = [], [], None
             self._changed()
 
-    # Port and Source
+    def _build(self, queue: QueueConfig, features: int, merge: bool = False) -> DeviceQueue:
+        return build_device_queue(queue, features, self._memory, self._counters, self._offset, merge)
+
+    def _set_pairs(self, count: int) -> bool:
+        if not 1 <= count <= len(self._pairs):
+            return False
+        self._used = self._pairs[:count]
+        self._changed()
+        return True
+
+    # Port
 
     @property
-    def sources(self) -> Sequence["VirtioNet"]:
-        """One queue pair: the device is its own source."""
-        return (self,)
-
-    @property
-    def watched(self) -> Watched | None:
-        """The transmit queue, while it is in use."""
-        return self._tx if self.device.active else None
+    def sources(self) -> Sequence[QueuePair]:
+        """The queue pairs in use."""
+        return self._used
 
     @property
     def room(self) -> Sequence[Watched]:
-        """The receive queue, while it is in use."""
-        return () if self._rx is None or not self.device.active else (self._rx,)
+        """The receive queues, while they are in use."""
+        return [pair.rx for pair in self._used] if self.device.active else ()
+
+    @property
+    def services(self) -> Sequence[tuple[Watched, Callable[[], bool]]]:
+        """The control queue."""
+        if self._control is None or not self.device.active:
+            return ()
+        return ((self._control.queue, self._control.serve),)
 
     @property
     def receiving(self) -> bool:
         """The driver is up, nothing is broken, the link is up."""
-        return self._rx is not None and self.device.active and self.link_up
-
-    def fetch(self, burst: Burst, limit: int) -> int:
-        """Take frames from the guest; a queue that is broken and empty ends the device."""
-        tx = self._tx
-        if tx is None or not self.device.active:
-            return 0
-        count = tx.fetch(burst, limit)
-        if count and not self.link_up:
-            self.count_dropped("link_down", count)
-            self.complete(burst)
-            return 0
-        if tx.fault and not count:
-            self._broken(tx)
-        return count
-
-    def complete(self, burst: Burst) -> None:
-        """Return transmit buffers, call the driver where it asks for it.
-
-        What came before a fault is sent; the device breaks here, for a broken queue is never ready again.
-        """
-        tx = self._tx
-        if tx is None:
-            return
-        if tx.complete(burst):
-            self._call()
-        if tx.fault:
-            self._broken(tx)
+        return self.live and self.link_up
 
     def deliver(self, burst: Burst, first: int, number: int) -> int:
-        """Copy frames into receive buffers; call the driver where it asks for it."""
-        rx = self._rx
-        if rx is None or not self.device.active:
-            self.count_dropped("device_broken", burst.count_for(number, first))
+        """Copy frames into receive buffers, each flow to one queue; call the driver where it asks for it."""
+        if not self.receiving:
+            reason = "link_down" if self.live else "device_broken"
+            self.count_dropped(reason, burst.count_for(number, first))
             return len(burst)
-        if not self.link_up:
-            self.count_dropped("link_down", burst.count_for(number, first))
-            return len(burst)
-        reached = rx.deliver(burst, first, number)
-        if rx.publish():
-            self._call()
-        if rx.fault:
-            self._broken(rx)
+        rings = [pair.rx for pair in self._used]
+        if len(rings) == 1:
+            reached = rings[0].deliver(burst, first, number)
+        else:
+            reached = deliver_spread(rings, burst, first, number)
+        for ring in rings:
+            if ring.publish():
+                self.call()
+            if ring.fault:
+                self.queue_broke(ring)
         return reached
+
+    @property
+    def bytes_copied(self) -> int:
+        """Bytes of frames copied into the guest since its driver came up."""
+        return sum(pair.rx.bytes_copied for pair in self._pairs)
 
     def set_link(self, up: bool) -> None:
         """Raise or cut the link (§5.1.4: VIRTIO_NET_S_LINK_UP)."""
@@ -194,14 +155,23 @@ class VirtioNet:
         self._add(f"fault_{reason}", 1)
         self._report(reason, detail)
 
-    def _broken(self, queue: SplitDevice | PackedDevice) -> None:
+    # Owner of the queues
+
+    @property
+    def live(self) -> bool:
+        """The driver is up and nothing is broken."""
+        return self.device.active and bool(self._used)
+
+    def call(self) -> None:
+        """Interrupt the driver for used buffers."""
+        self._add("calls", 1)
+        self.device.raise_interrupt(spec.INTERRUPT_USED)
+
+    def queue_broke(self, queue: DeviceQueue) -> None:
+        """End the device: it needs a reset (§2.1.2)."""
         if self.device.active:
             self.device.break_down(fault_name(queue.fault), f"{self.name}: the virtqueue breaks the standard")
             self._changed()
-
-    def _call(self) -> None:
-        self._add("calls", 1)
-        self.device.raise_interrupt(spec.INTERRUPT_USED)
 
     def _add(self, member: str, amount: int) -> None:
         self._words[PORT_COUNTERS.offset(member) // 8] += amount

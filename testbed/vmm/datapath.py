@@ -30,6 +30,8 @@ class Datapath:
         self.bridge.refresh(attachment)
         for lane in attachment.lanes:
             self._look_at(port, lane.ring, partial(self.bridge.turn, lane))
+        for ring, serve in port.services:
+            self._look_at(port, ring, serve)
         for ring in port.room:
             self._look_at(port, ring, partial(self.bridge.room, attachment))
 

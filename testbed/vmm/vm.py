@@ -19,7 +19,8 @@ from testbed.observe.counters import Counters
 from testbed.spec import vcpu_page
 from testbed.spec import virtio as virtio_spec
 from testbed.virtio.mmio import VirtioMmio
-from testbed.virtio.net import NetConfig, VirtioNet
+from testbed.virtio.net import VirtioNet
+from testbed.virtio.net_config import NetConfig
 from testbed.vmm.bus import Bus
 from testbed.vmm.exits import ExitHandler, Report
 from testbed.vmm.interrupt_line import VcpuEdge
@@ -106,6 +107,7 @@ def _net_config(nic: VirtioNetEntry) -> NetConfig:
         name=nic.name,
         mac=parse_mac(nic.mac),
         queue_size=nic.queue_size,
+        queue_pairs=nic.queue_pairs,
         mtu=nic.mtu,
         indirect=nic.indirect,
         event_idx=nic.event_idx,

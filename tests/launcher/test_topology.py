@@ -194,7 +194,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ("ring: torn", 'ring: must be split or packed, not "torn"'),
+        ("ring: torn", 'ring: must be one of split, packed, not "torn"'),
         ("queue_size: 12", "queue_size: must be a power of two from 2 to 32768, not 12"),
         ("queue_size: 65536", "queue_size: must be a power of two from 2 to 32768, not 65536"),
         ("mtu: 67", "mtu: must be a whole number from 68 to 65535, not 67"),
@@ -206,7 +206,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
         ("mac: 01:00:5e:00:00:01", 'mac: must be a unicast address (first octet even), not the multicast "01:00:5e:00:00:01"'),
         ("mac: 00-00-00-00-00-00", 'mac: must not be the null address "00-00-00-00-00-00"'),
         ("queue_sise: 8", "queue_sise: unknown key (did you mean queue_size?)"),
-        ("mq: 8", "mq: unknown key; the keys here are kind, ring, queue_size, mtu, mac, indirect, event_idx, mrg_rxbuf, in_order, segments"),
+        ("mq: 8", "mq: unknown key; the keys here are kind, ring, queue_size, queue_pairs, mtu, mac, indirect, event_idx, mrg_rxbuf, in_order, segments"),
     ],
 )  # fmt: skip
 def test_nic_mistakes(keys: str, line: str) -> None:

@@ -3,21 +3,14 @@
 Nothing here says what the hardware is. Not modelled: offloads, multicast filters.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from testbed.native import Burst, Watched
 
 
-class NetDriver(Protocol):
-    """One network interface of a guest. Every method raises DeviceError where the device breaks its rules."""
-
-    mac: bytes
-    mtu: int
-
-    @property
-    def link_up(self) -> bool:
-        """The device says there is a link."""
-        ...
+class NetQueue(Protocol):
+    """One pair of queues of an interface. Every method raises DeviceError where the device breaks its rules."""
 
     @property
     def rx_watch(self) -> Watched:
@@ -49,6 +42,28 @@ class NetDriver(Protocol):
         """Give the buffers of a collected burst back to the device."""
         ...
 
+
+class NetDriver(NetQueue, Protocol):
+    """One network interface of a guest; it is its own first queue."""
+
+    mac: bytes
+    mtu: int
+
+    @property
+    def queues(self) -> Sequence[NetQueue]:
+        """All pairs of queues, itself first."""
+        ...
+
+    @property
+    def link_up(self) -> bool:
+        """The device says there is a link."""
+        ...
+
     def handle_interrupt(self) -> bool:
         """Do what the interrupt line asks for; True: anything was done."""
         ...
+
+
+def queue_for(driver: NetDriver, flow_id: int) -> NetQueue:
+    """Return the queue by which a flow leaves: always the same, so that its frames keep their order."""
+    return driver.queues[flow_id % len(driver.queues)]

@@ -2,33 +2,36 @@
 
 Reference: virtio 1.2 §3.1 (initialization), §4.2.3 (MMIO), §5.1.5 and §5.1.6 (network device operation).
 Polls like NAPI: while frames flow, used-buffer notifications stay suppressed; they are asked for only before
-the guest sleeps. Not modelled: control queue, offloads.
+the guest sleeps. With MQ every pair that the device has is used. Not modelled: offloads.
 """
 
 from testbed.address import CACHE_LINE_BYTES
 from testbed.errors import DeviceError
+from testbed.guest.drivers.control_queue import ControlQueue, Wait
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_net_queue import VirtioNetQueue
 from testbed.guest.drivers.virtqueue import DriverQueue, QueueShape, build_driver_queue
 from testbed.guest.ram import RamAllocator
-from testbed.native import Burst, Watched
+from testbed.messages.entries import VirtioNetEntry
 from testbed.observe.counters import Counters
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.flow import ETHERNET
 
-RX_QUEUE, TX_QUEUE = 0, 1
 _MAC_BYTES = 6
 _MTU_DEFAULT = 1500
 _WANTED = (
     spec.F_VERSION_1, spec.F_INDIRECT_DESC, spec.F_EVENT_IDX, spec.F_RING_PACKED, spec.F_IN_ORDER,
     net.F_MAC, net.F_STATUS, net.F_MTU, net.F_MRG_RXBUF, net.F_SPEED_DUPLEX,
+    net.F_CTRL_VQ, net.F_MQ,
 )  # fmt: skip
 
 
-class VirtioNetDriver:
+class VirtioNetDriver(VirtioNetQueue):
     """One virtio-net interface; `counter_prefix` is its block of the guest's counters.
 
-    Brings the device up; DeviceError where it does not come, MachineError where RAM is short.
+    Brings the device up; DeviceError where it does not come, MachineError where RAM is short. It is its own
+    first queue pair; `queues` has them all.
     """
 
     def __init__(
@@ -37,80 +40,35 @@ class VirtioNetDriver:
         ram: RamAllocator,
         counters: Counters,
         counter_prefix: str,
-        queue_size: int,
-        segments: int = 1,
+        nic: VirtioNetEntry,
+        wait: Wait,
     ) -> None:
-        self._port, self._ram, self._counters = port, ram, counters
-        self._count = {
-            w: f"{counter_prefix}.{w}"
-            for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
-        }
-        self._parts = segments
+        self._ram, self._nic = ram, nic
         port.start(spec.DEVICE_ID_NET)
         self.features = port.negotiate(sum(1 << bit for bit in _WANTED))
+        self._port = port
         self.mac = port.config_bytes(net.NET_CONFIG.offset("mac"), _MAC_BYTES)
         self.mtu = self._field("mtu") if self._has(net.F_MTU) else _MTU_DEFAULT
-        self._rx = self._queue(RX_QUEUE, queue_size, device_writes=True)
-        self._tx = self._queue(TX_QUEUE, queue_size, device_writes=False)
-        self._tx.disarm()
-        self._rx.post_all()
+        pairs = self._field("max_virtqueue_pairs") if self._has(net.F_MQ) else 1
+        place = (port, counters, counter_prefix)
+        super().__init__(*place, 0, self._queue(0, True), self._queue(1, False))
+        others = [
+            VirtioNetQueue(*place, pair, self._queue(2 * pair, True), self._queue(2 * pair + 1, False))
+            for pair in range(1, pairs)
+        ]
+        self.queues: tuple[VirtioNetQueue, ...] = (self, *others)
+        for queue in self.queues:
+            queue.post_all()
+        control = ControlQueue(port, ram, self.features, 2 * pairs, wait) if pairs > 1 else None
         port.driver_ok()
+        if control is not None and not control.set_pairs(pairs):
+            raise DeviceError(f"virtio-net: the device refuses {pairs} queue pairs, which it offered")
         self._link_up = self._read_link()
 
     @property
     def link_up(self) -> bool:
         """The link status as last read (§5.1.4)."""
         return self._link_up
-
-    @property
-    def rx_watch(self) -> Watched:
-        """The receive queue's used ring."""
-        return self._rx
-
-    @property
-    def tx_watch(self) -> Watched:
-        """The transmit queue's used ring."""
-        return self._tx
-
-    def tx_reserve(self, burst: Burst, want: int) -> int:
-        """Open up to `want` buffers as frames to fill; return how many there are."""
-        count = self._tx.reserve(burst, want)
-        if not count and self._tx.broken:
-            raise DeviceError("virtio-net: the device gave back a transmit buffer that it did not have")
-        return count
-
-    def tx_send(self, burst: Burst) -> None:
-        """Send a filled burst; one kick at most."""
-        self._counters.add(self._count["tx_frames"], len(burst))
-        self._counters.add(self._count["tx_bytes"], burst.byte_count)
-        if self._tx.send(burst):
-            self._counters.add(self._count["tx_kicks"])
-            self._port.notify(TX_QUEUE)
-
-    def tx_release(self, burst: Burst, first: int) -> None:
-        """Take back the reserved frames from `first` on."""
-        self._tx.release(burst, first)
-
-    def rx_collect(self, burst: Burst) -> int:
-        """Take received frames; return how many."""
-        count = self._rx.collect(burst)
-        if count:
-            self._counters.add(self._count["rx_frames"], count)
-            self._counters.add(self._count["rx_bytes"], burst.byte_count)
-        elif self._rx.broken:
-            raise DeviceError("virtio-net: the device gave back a receive buffer that it did not have")
-        return count
-
-    def rx_refill(self, burst: Burst) -> None:
-        """Post the buffers of a collected burst again; one kick at most.
-
-        A queue that broke behind good frames is never ready again: it is told here.
-        """
-        if self._rx.broken:
-            raise DeviceError("virtio-net: the device gave back a receive buffer that it did not have")
-        if self._rx.post(burst):
-            self._counters.add(self._count["rx_kicks"])
-            self._port.notify(RX_QUEUE)
 
     def handle_interrupt(self) -> bool:
         """Read and acknowledge the causes (§4.2.3.4); the rings themselves are polled."""
@@ -138,7 +96,8 @@ class VirtioNetDriver:
         lines = -(-(net.NET_HDR.size + ETHERNET.size + self.mtu) // CACHE_LINE_BYTES)
         return (lines | 1) * CACHE_LINE_BYTES
 
-    def _queue(self, index: int, size: int, device_writes: bool) -> DriverQueue:
+    def _queue(self, index: int, device_writes: bool) -> DriverQueue:
         merge = device_writes and self._has(net.F_MRG_RXBUF)
-        shape = QueueShape(index, size, self._slot_bytes(), device_writes, self._parts, merge)
+        nic = self._nic
+        shape = QueueShape(index, nic.queue_size, self._slot_bytes(), device_writes, nic.segments, merge)
         return build_driver_queue(self._port, self._ram, self.features, shape)

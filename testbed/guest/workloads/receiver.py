@@ -7,7 +7,7 @@ modelled: a network stack; what belongs to no flow is counted as foreign.
 import time
 from collections.abc import Callable
 
-from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.driver import NetDriver, NetQueue
 from testbed.guest.workloads.captured import load_captured
 from testbed.messages.control import Received
 from testbed.messages.entries import FlowEntry
@@ -50,16 +50,17 @@ class Receiver:
         if sink is not None:
             self.inspector.remove(sink)
 
-    def step(self) -> bool:
-        """Take one burst; True: there was one."""
-        if not self.driver.rx_collect(self._burst):
+    def step(self, queue: NetQueue | None = None) -> bool:
+        """Take one burst from a queue of the NIC, the first unless another is named; True: there was one."""
+        queue = queue or self.driver
+        if not queue.rx_collect(self._burst):
             return False
         _data, requests, _replies, foreign = self.inspector.inspect(self._burst, self._clock())
         if requests:
-            self._answer(requests)
+            self._answer(queue, requests)
         if foreign:
             self._counters.add(self._foreign, foreign)
-        self.driver.rx_refill(self._burst)
+        queue.rx_refill(self._burst)
         return True
 
     def result(self, flow_id: int) -> Received:
@@ -75,13 +76,13 @@ class Receiver:
             seconds=sink.span_ns / _NS_PER_SECOND,
         )
 
-    def _answer(self, requests: int) -> None:
+    def _answer(self, queue: NetQueue, requests: int) -> None:
         """Send replies; a request for which there is no buffer stays unanswered, which its sender counts."""
-        if self.driver.tx_reserve(self._answers, requests):
+        if queue.tx_reserve(self._answers, requests):
             written = echo(self._burst, self._answers)
             if written < len(self._answers):
-                self.driver.tx_release(self._answers, written)
-            self.driver.tx_send(self._answers)
+                queue.tx_release(self._answers, written)
+            queue.tx_send(self._answers)
 
 
 def _sink(flow: FlowEntry) -> FlowSink:

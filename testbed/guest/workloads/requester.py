@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Final
 
-from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.driver import NetDriver, queue_for
 from testbed.guest.workloads.frames import headers
 from testbed.messages.control import Sent
 from testbed.messages.entries import FlowEntry
@@ -35,7 +35,8 @@ class Requester:
         done: Callable[[Sent], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
+        self.flow, self._done, self._clock = flow, done, clock
+        self.queue = queue_for(driver, flow.id)
         self.sink = FlowSink(flow.id, MAGIC_REPLY)
         self._source = FlowSource(
             flow.id, MAGIC_REQUEST, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
@@ -94,12 +95,12 @@ class Requester:
         return bool(self.flow.duration_ns) and self._clock() - self._started_ns >= self.flow.duration_ns
 
     def _ask(self) -> bool:
-        self.starved = not self._driver.tx_reserve(self._burst, 1)
+        self.starved = not self.queue.tx_reserve(self._burst, 1)
         if self.starved:
             return False
         self._source.fill(self._burst)
         self._asked_ns = self._clock()
-        self._driver.tx_send(self._burst)
+        self.queue.tx_send(self._burst)
         self._waiting = True
         return True
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from testbed.errors import ConfigError
-from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.driver import NetDriver, queue_for
 from testbed.guest.workloads.captured import load_captured
 from testbed.guest.workloads.frames import headers
 from testbed.guest.workloads.pace import CapturedTimes, FullSpeed, Pace, Rate
@@ -42,7 +42,8 @@ class Sender:
         done: Callable[[Sent], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.flow, self._driver, self._done, self._clock = flow, driver, done, clock
+        self.flow, self._done, self._clock = flow, done, clock
+        self.queue = queue_for(driver, flow.id)
         self._burst = Burst()
         self._filler, self._pace, self._count = _prepare(flow, driver.mtu + ETHERNET.size)
         self.sent = 0
@@ -62,10 +63,10 @@ class Sender:
             self._finish(elapsed_ns)
             return True
         want = min(FRAMES_MAX, self._pace.due(elapsed_ns, self.sent), self._count - self.sent)
-        sent = self._driver.tx_reserve(self._burst, want) if want > 0 else 0
+        sent = self.queue.tx_reserve(self._burst, want) if want > 0 else 0
         if sent:
             self._filler.fill(self._burst)
-            self._driver.tx_send(self._burst)
+            self.queue.tx_send(self._burst)
             self.sent += sent
         self.starved = want > 0 and not sent
         if self.sent == self._count:
