@@ -5,25 +5,28 @@ missing: doorbells are recorded, and a guest that leaves for the vmm is answered
 """
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from testbed.address import GUEST_RAM_GPA, HPA_BASE, Gpa, Hpa
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.flows import QUIET_NS, Flows
 from testbed.guest.ram import RamAllocator
 from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.memory.segment import Segment
-from testbed.messages.entries import GuestEntry, VirtioNetEntry
+from testbed.messages.control import Collect, Expect, FromProcess, Received, Sent, Start
+from testbed.messages.entries import FlowEntry, GuestEntry, VirtioNetEntry
 from testbed.native import Pinned, Watch
 from testbed.net.bridge import Bridge
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
 from testbed.observe.counters import Counters
-from testbed.spec import vcpu_page
+from testbed.spec import vcpu_page, virtio
 from testbed.virtio.net import VirtioNet
 from testbed.vmm.datapath import Datapath
 from testbed.vmm.exits import ExitHandler
@@ -39,6 +42,7 @@ STALL_NS = 1_000_000_000
 _HOST_STRIDE_BYTES = 64 * MIB
 _TURNS_MAX = 10_000
 _ANSWERS_MAX = 4
+_Told = TypeVar("_Told", Sent, Received)
 
 
 def anonymous(name: str, size_bytes: int, hpa: int = 0) -> Segment:
@@ -80,12 +84,19 @@ class GuestMachine:
         self.allocator: RamAllocator
         self.driver: VirtioNetDriver
         self.receiver: Receiver
+        self.flows: Flows
+        self.runnable: dict[Callable[[], bool], None] = {}
+        self.said: list[FromProcess] = []
+        """What the guest told the launcher."""
 
     def power_on(self) -> None:
-        """Give the guest a vCPU and RAM that nobody has used."""
+        """Give the guest a vCPU and zeroed RAM; a device that is up is reset first."""
         memory = GuestMemory(HostMemory([self.ram, self.tables]), Hpa(self.entry.stage2_hpa))
         self.vcpu = Vcpu(self.page, memory, self.kick, self._leave, self.counters)
         self.allocator = RamAllocator(memory, Gpa(self.entry.ram_gpa), RAM_BYTES)
+        if self.device.device.status:
+            self.vcpu.store(self.nic.mmio_gpa + virtio.MMIO["Status"].offset, 0)
+            self.ram.view[:] = bytes(RAM_BYTES)
 
     def boot(self) -> None:
         """Bring the NIC up with our own driver."""
@@ -95,10 +106,25 @@ class GuestMachine:
             port, self.allocator, self.counters, "nic0", self.nic.queue_size, self.nic.segments
         )
         self.receiver = Receiver(self.driver, self.counters, "nic0.foreign_frames", self.host.clock)
+        self.runnable.clear()
+        self.flows = Flows(self, [self.receiver], self.said.append, self.host.clock)
 
     def take(self) -> bool:
         """Take what has arrived; say whether there was any."""
         return self.driver.rx_watch.ready and self.receiver.step()
+
+    def turn(self) -> bool:
+        """Run the guest's flows one step and take what has arrived; say whether anything moved."""
+        moved = False
+        for action in tuple(self.runnable):
+            moved |= action()
+        moved |= self.take()
+        self.flows.tick()
+        return moved
+
+    def told(self, kind: type[_Told], flow_id: int) -> _Told:
+        """Return what the guest told of a flow last."""
+        return next(m for m in reversed(self.said) if isinstance(m, kind) and m.flow_id == flow_id)
 
     def dropped(self, reason: str) -> int:
         """Return how many frames the guest's port counts as dropped."""
@@ -119,14 +145,23 @@ class GuestMachine:
 class HostMachine:
     """One host: the vmm's objects and the guests that run on it."""
 
-    def __init__(self, *names: str, stall_ns: int = STALL_NS, boot: bool = True, **nic: object) -> None:
+    def __init__(
+        self,
+        *names: str,
+        stall_ns: int = STALL_NS,
+        boot: bool = True,
+        nics: Mapping[str, dict[str, object]] | None = None,
+        **nic: object,
+    ) -> None:
+        """`nic` is what every guest's NIC has other than by default, `nics` what some have beyond that."""
         self.clock = ManualClock()
         self.reports = RecordingReports()
         self.watch: Watch[Callable[[], bool]] = Watch()
         self.bridge = Bridge(stall_ns, clock=self.clock)
         self.datapath = Datapath(self.watch, self.bridge)
         self.counters = Counters(vmm_counter_names([f"{name}.nic0" for name in names]))
-        self.guests = [self._add(name, index, nic) for index, name in enumerate(names)]
+        own = nics or {}
+        self.guests = [self._add(name, i, {**nic, **own.get(name, {})}) for i, name in enumerate(names)]
         for guest in self.guests if boot else ():
             guest.boot()
 
@@ -149,12 +184,55 @@ class HostMachine:
             moved |= action()
         return moved
 
-    def settle(self, *takers: GuestMachine) -> None:
-        """Run vmm and the guests that take frames (all where none is named) until nothing moves."""
+    def settle(self, *awake: GuestMachine) -> None:
+        """Run the vmm and the guests that are awake (all where none is named) until nothing moves."""
         for _ in range(_TURNS_MAX):
             moved = self.turn()
-            for guest in takers or self.guests:
-                moved |= guest.take()
+            for guest in awake or self.guests:
+                moved |= guest.turn()
             if not moved:
                 return
         raise AssertionError("the machine does not come to rest")
+
+    def flow(self, source: str, destination: str, number: int = 1, **changes: object) -> FlowEntry:
+        """Return a flow of 100 frames of 60 bytes between two guests."""
+        ends = {guest.name: guest.nic.mac for guest in self.guests}
+        entry = FlowEntry(
+            id=number,
+            name=f"{source}->{destination}",
+            kind="pktgen",
+            source=source,
+            destination=destination,
+            source_mac=ends[source],
+            destination_mac=ends[destination],
+            frame_bytes=(60,),
+            count=100,
+        )
+        return msgspec.structs.replace(entry, **changes)
+
+    def start(self, *flows: FlowEntry) -> None:
+        """Have the receivers expect the flows and the senders begin, as the launcher does."""
+        for flow in flows:
+            self.guest(flow.destination).flows.handle(Expect(flow=flow))
+        for flow in flows:
+            self.guest(flow.source).flows.handle(Start(flow=flow))
+
+    def finish(self, flow: FlowEntry) -> tuple[Sent, Received]:
+        """Let a flow come to its end and return both accounts; what is missing then is lost."""
+        self.settle()
+        source, destination = self.guest(flow.source), self.guest(flow.destination)
+        sent = source.told(Sent, flow.id)
+        destination.flows.handle(Collect(flow_id=flow.id, sent=sent.sent))
+        destination.flows.tick()
+        self.clock.advance(QUIET_NS)
+        destination.flows.tick()
+        return sent, destination.told(Received, flow.id)
+
+    def run(self, flow: FlowEntry) -> tuple[Sent, Received]:
+        """Run one flow from start to end."""
+        self.start(flow)
+        return self.finish(flow)
+
+    def guest(self, name: str) -> GuestMachine:
+        """Return a guest by its name."""
+        return next(guest for guest in self.guests if guest.name == name)
