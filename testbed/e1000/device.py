@@ -110,6 +110,8 @@ class E1000:
             self._tell,
         )
         self._link_up = self._phy_in_reset = False
+        self.mac = config.mac
+        """The station address: that of RAL/RAH 0 while it is valid, else the EEPROM's."""
         self._told: tuple[bool, bytes] = (False, config.mac)
         self.phy = Phy(clock, config.autoneg_ns, self._link_changed)
         self._bind()
@@ -169,11 +171,6 @@ class E1000:
     # Port
 
     @property
-    def mac(self) -> bytes:
-        """The station address: RAL/RAH 0 while valid, else the EEPROM's."""
-        return self.receive.filters.station() or self.eeprom.mac()
-
-    @property
     def sources(self) -> Sequence[TransmitUnit]:
         """One transmit queue."""
         return (self.transmit,)
@@ -182,6 +179,11 @@ class E1000:
     def room(self) -> Sequence[Watched]:
         """The receive ring."""
         return (self.receive.ring,)
+
+    @property
+    def services(self) -> Sequence[tuple[Watched, Callable[[], bool]]]:
+        """No ring carries anything but frames."""
+        return ()
 
     @property
     def receiving(self) -> bool:
@@ -284,12 +286,12 @@ class E1000:
         return self.eeprom.mac() if self.eeprom.valid() else None
 
     def _tell(self) -> None:
-        """Tell the bridge when it must send differently; what it had fetched then is over."""
+        """Tell the bridge when it must send differently."""
+        self.mac = self.receive.filters.station() or self.eeprom.mac()
         now = (self.receiving, self.mac)
         if now != self._told:
             self._told = now
             self._changed()
-            self.transmit.abandon()
 
     def _fault(self, code: int) -> None:
         name = fault_name(code)

@@ -95,11 +95,6 @@ class TransmitUnit:
         if events:
             self._raise(events)
 
-    def abandon(self) -> None:
-        """Write back what was fetched for a burst that nobody will complete."""
-        if self.ring.in_flight:
-            self._raise(self.ring.complete())
-
     def _loop_one(self, loop: Callable[[Burst], None]) -> None:
         if self.ring.fetch(self._looping):
             loop(self._looping)
@@ -109,7 +104,8 @@ class TransmitUnit:
 
     def _after_nothing(self) -> None:
         """Descriptors that make no frame (contexts, packets that were refused) are done at once."""
-        self.abandon()
+        if self.ring.in_flight:
+            self._raise(self.ring.complete())
         if self.ring.fault != self._faulted:
             self._faulted = self.ring.fault
             if self._faulted:

@@ -161,10 +161,9 @@ class RegisterFile:
 
     def reset(self, preserve: Collection[str] = ()) -> None:
         """Give every register its initial value, but those named in `preserve`. Handlers are not called."""
-        kept = {reg.at(i) for name in preserve for reg in [self.registers[name]] for i in range(reg.count)}
-        values = {offset: value for offset, value in self._values.items() if offset in kept}
+        kept = {at: value for at, value in self._values.items() if self._name_of(at) in preserve}
         self._values.clear()
-        self._values.update(values)
+        self._values.update(kept)
 
     def snapshot(self) -> dict[str, int]:
         """Return every register that differs from its initial value, by name: for comparison in tests."""
@@ -176,6 +175,11 @@ class RegisterFile:
         return changed
 
     # how an access finds its way
+
+    def _name_of(self, offset: int) -> str:
+        """Return the name of the register, or family, that begins at `offset`."""
+        found = self.registers.find(offset)
+        return "" if found is None else found[0].name
 
     def _single(self, name: str) -> int:
         reg = self.registers[name]

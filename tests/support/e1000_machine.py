@@ -4,7 +4,7 @@ The guest's memory lies between two guard zones that the device has no address f
 nobody wrote there. Rings and buffers have fixed places, and every frame goes through real descriptors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,7 @@ class Received:
 class E1000Machine:
     """The device, its guest memory, and a driver's motions one at a time."""
 
-    def __init__(self, autoneg_ns: int = 0) -> None:
+    def __init__(self, autoneg_ns: int = 0, mac: bytes = MAC) -> None:
         self.store = bytearray(GUARD + bytes(RAM_BYTES) + GUARD)
         self.memory = Regions()
         self.memory.add(RAM_GPA, Pinned(self.store), GUARD_BYTES, RAM_BYTES)
@@ -64,7 +64,8 @@ class E1000Machine:
         self.counters = Pinned(bytearray(PORT_COUNTERS.size))
         self.reports: list[tuple[str, str]] = []
         self.changes = 0
-        config = E1000Config("n0", MAC, autoneg_ns)
+        self.on_changed: Callable[[], None] = lambda: None
+        config = E1000Config("n0", mac, autoneg_ns)
         report = self._report
         self.device = E1000(
             config, self.memory, self.line, self.counters, 0, self._changed, report, self.clock
@@ -81,6 +82,7 @@ class E1000Machine:
 
     def _changed(self) -> None:
         self.changes += 1
+        self.on_changed()
 
     # registers and memory
 
