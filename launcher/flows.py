@@ -37,6 +37,7 @@ class _Flows:
     def phase(self, index: int, sections: list[AnyFlow]) -> tuple[Flow, ...]:
         flows: list[Flow] = []
         replays: dict[tuple[End, End], Path] = {}
+        counted: dict[End, Path] = {}
         written = self.checked.document.data["workloads"]
         is_list = isinstance(written, list) and isinstance(written[index], list)
         for i, section in enumerate(sections):
@@ -47,6 +48,8 @@ class _Flows:
             flows.append(flow)
             if flow.kind == "replay":
                 self._told_apart(path, flow, replays)
+            if self._back_end(flow.source) == "sink" and (flow.kind == "replay" or not flow.verify):
+                self._counted_apart(path, flow, counted)
         return tuple(flows)
 
     def _told_apart(self, path: Path, flow: Flow, replays: dict[tuple[End, End], Path]) -> None:
@@ -56,9 +59,17 @@ class _Flows:
             text = f"cannot run at the same time as the replay on line {line}, which has the same NICs: "
             self._add(path, text + "their frames could not be told apart")
 
+    def _counted_apart(self, path: Path, flow: Flow, counted: dict[End, Path]) -> None:
+        first = counted.setdefault(flow.source, path)
+        if first != path:
+            line = self.checked.document.line(first)
+            text = f"cannot run at the same time as the flow on line {line}: what the sink behind "
+            text += f"{self._end_name(flow.source)} does not verify, it counts whatever flow it is of"
+            self._add(path, text)
+
     def _flow(self, path: Path, section: AnyFlow) -> Flow | None:
         source = self._end((*path, "from"), section.source, "send from")
-        destination = self._end((*path, "to"), section.destination, "send to")
+        destination = self._destination((*path, "to"), section.destination, source)
         if isinstance(section, ReplaySection):
             capture = self._capture((*path, "pcap"), section)
         else:
@@ -94,6 +105,39 @@ class _Flows:
             self._add(path, f"guest {name} has {', '.join(names)}{hint}, not {shown(nic)}")
         return None
 
+    def _destination(self, path: Path, text: str | None, source: End | None) -> End | None:
+        """Resolve `to`; where it is left out, the sender itself, if a sink or an echo is behind it."""
+        if text is not None:
+            return self._end(path, text, "send to")
+        if source is None or not self.checked.intact_at(path):
+            return None
+        if self._back_end(source) != "bridge":
+            return source
+        if self._nics_intact(source.guest):
+            name = self._end_name(source)
+            self._add(path, f"is required, e.g. `to: b`: {name} has the bridge behind it, no sink or echo")
+        return None
+
+    def _back_end(self, end: End) -> str:
+        return self.guests[end.guest].nics[end.nic].backend
+
+    def _reflected(self, path: Path, section: FlowSection, source: End) -> bool:
+        """Whether what is behind the sender suits the flow."""
+        suits = not (isinstance(section, RrSection) and self._back_end(source) == "sink")
+        if not suits and self._nics_intact(source.guest):
+            name = self._end_name(source)
+            self._add((*path, "kind"), f"rr needs answers, and {name} has a sink behind it: give it an echo")
+        return suits
+
+    def _bridged(self, path: Path, end: End) -> bool:
+        """Whether a NIC named in a flow between two NICs is on the bridge."""
+        back_end = self._back_end(end)
+        if back_end != "bridge" and self._nics_intact(end.guest):
+            name, what = self._end_name(end), f"{'an' if back_end == 'echo' else 'a'} {back_end}"
+            why = "leave `to` out" if path[-1] == "from" else "no frame of another NIC reaches it"
+            self._add(path, f"{name} has {what} behind it, not the bridge: {why}")
+        return back_end == "bridge"
+
     def _no_guest(self, path: Path, name: str) -> None:
         group = self.section.guests.get(name)
         gone = {step[1] for step in self.checked.removed if len(step) == 2 and step[0] == "guests"}
@@ -106,6 +150,10 @@ class _Flows:
 
     def _joined(self, path: Path, section: FlowSection, source: End, destination: End) -> bool:
         """Whether frames can get from one end to the other."""
+        if section.destination is None:
+            return self._reflected(path, section, source)
+        if not (self._bridged((*path, "from"), source) and self._bridged((*path, "to"), destination)):
+            return False
         here, there = self.guests[source.guest].host, self.guests[destination.guest].host
         if source == destination:
             self._add((*path, "to"), f"must be another NIC than `from`, not {shown(section.destination)}")
@@ -148,7 +196,8 @@ class _Flows:
         return None
 
     def _record(self, section: AnyFlow, source: End, destination: End) -> Flow:
-        name = self._unique(f"{section.kind} {self._end_name(source)}->{self._end_name(destination)}")
+        to = self._back_end(source) if source == destination else self._end_name(destination)
+        name = self._unique(f"{section.kind} {self._end_name(source)}->{to}")
         if isinstance(section, ReplaySection):
             return Flow(
                 name,

@@ -135,6 +135,7 @@ def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
         mmio_gpa=VIRTIO_MMIO_GPA + index * VIRTIO_MMIO_WINDOW_BYTES,
         intid=VIRTIO_MMIO_INTID + index,
         ring=nic.ring,
+        backend=nic.backend,
         queue_size=nic.queue_size,
         queue_pairs=nic.queue_pairs,
         mtu=nic.mtu,
@@ -197,13 +198,15 @@ def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
     def mac(end: End) -> str:
         return guests[end.guest].nics[end.nic].mac
 
+    host = guests[flow.source.guest].host
+    sunk = guests[flow.source.guest].nics[flow.source.nic].backend == "sink"
     mean_bytes = sum(flow.frame_bytes) / len(flow.frame_bytes) if flow.frame_bytes else 0.0
     return FlowEntry(
         id=flow_id,
         name=flow.name,
         kind=flow.kind,
         source=flow.source.guest,
-        destination=flow.destination.guest,
+        destination=vmm_name(host) if sunk else flow.destination.guest,
         source_nic=flow.source.nic,
         destination_nic=flow.destination.nic,
         source_mac=mac(flow.source),

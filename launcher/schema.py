@@ -86,6 +86,8 @@ class VirtioNetSection(Section):
 
     kind: Literal["virtio-net"]
     """Which kind of NIC this is."""
+    backend: Annotated[Literal["bridge", "sink", "echo"], choice("bridge", "sink", "echo")] = "bridge"
+    """What is behind it in the vmm: the bridge, a sink that takes all, or an echo that returns all."""
     ring: Annotated[Literal["split", "packed"], choice(*RINGS_AVAILABLE)] = "split"
     """Format of its virtqueues."""
     queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 1024
@@ -138,8 +140,8 @@ class FlowSection(Section):
 
     source: Text = Field(alias="from")
     """The sender: a guest, or GUEST.nicN."""
-    destination: Text = Field(alias="to")
-    """The receiver: a guest, or GUEST.nicN."""
+    destination: Text | None = Field(alias="to", default=None)
+    """The receiver: a guest, or GUEST.nicN. Left out where the sender has a sink or an echo behind it."""
 
 
 class ReplaySection(FlowSection):

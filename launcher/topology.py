@@ -192,6 +192,7 @@ class _Resolver:
         return VirtioNet(
             mac=mac,
             ring=section.ring,
+            backend=section.backend,
             queue_size=section.queue_size,
             queue_pairs=section.queue_pairs,
             mtu=section.mtu,

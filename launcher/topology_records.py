@@ -27,6 +27,7 @@ class VirtioNet:
 
     mac: str
     ring: Literal["split", "packed"]
+    backend: Literal["bridge", "sink", "echo"]
     queue_size: int
     queue_pairs: int
     mtu: int
@@ -70,7 +71,7 @@ class End:
 
 @dataclass(frozen=True)
 class Flow:
-    """One flow of a workload."""
+    """One flow of a workload; both ends are the same NIC where a sink or an echo is behind it."""
 
     name: str
     kind: Literal["replay", "pktgen", "rr"]

@@ -139,8 +139,8 @@ class Flows:
     def _stop(self, flow_id: int) -> None:
         sending = self._sending.pop(flow_id)
         self._loop.runnable.pop(sending.step, None)
-        if isinstance(sending.work, Requester):
-            self._forget(flow_id)
+        if isinstance(sending.work, Requester) and not sending.work.flow.comes_back:
+            self._forget(flow_id)  # else this end is also asked what arrived
 
     def _cancel(self, flow_id: int) -> None:
         if flow_id in self._sending:

@@ -36,6 +36,8 @@ class VirtioNetEntry(Entry, tag="virtio-net", frozen=True, kw_only=True):
     intid: int
     """Shared peripheral interrupt of the guest's GIC."""
     ring: Literal["split", "packed"] = "split"
+    backend: Literal["bridge", "sink", "echo"] = "bridge"
+    """What its frames meet in the vmm."""
     queue_size: int = 256
     queue_pairs: int = 1
     mtu: int = 1500
@@ -110,6 +112,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     kind: Literal["replay", "pktgen", "rr"]
     source: str
     destination: str
+    """Who checks what arrives: a guest, or the vmm where the source's NIC has a sink behind it."""
     source_nic: int = 0
     destination_nic: int = 0
     source_mac: str
@@ -127,6 +130,11 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     """Path of the pcap or pcapng file to replay."""
     loops: int = 1
     captured_times: bool = False
+
+    @property
+    def comes_back(self) -> bool:
+        """The frames return to the NIC that sent them (an echo is behind it)."""
+        return (self.source, self.source_nic) == (self.destination, self.destination_nic)
 
 
 class Plan(Entry, frozen=True, kw_only=True):

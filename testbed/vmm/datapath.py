@@ -1,44 +1,69 @@
-"""Joins the bridge to the loop: which rings are looked at, and what runs when one of them has work."""
+"""Joins NICs and what is behind them to the loop: which rings are looked at, what runs when one has work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from testbed.native import Pinned, Watch, Watched
 from testbed.net.bridge import Attachment, Bridge
 from testbed.net.port import Port
+from testbed.net.reflect import BackEnd, Work
+
+
+class Bridged:
+    """A NIC's back end: a port of the bridge."""
+
+    def __init__(self, bridge: Bridge, attachment: Attachment) -> None:
+        self._bridge, self._attachment = bridge, attachment
+
+    def refresh(self) -> None:
+        """Have the bridge take notice of a change."""
+        self._bridge.refresh(self._attachment)
+
+    def work(self) -> Iterator[Work]:
+        """A lane's transmit queue, and the port's receive queues for whoever waits for them."""
+        for lane in self._attachment.lanes:
+            yield lane.ring, partial(self._bridge.turn, lane)
+        for ring in self._attachment.port.room:
+            yield ring, partial(self._bridge.room, self._attachment)
+
+    def close(self) -> None:
+        """Take the port off the bridge."""
+        self._bridge.detach(self._attachment)
 
 
 class Datapath:
-    """The ports of one host's bridge, each with the rings that are watched for it."""
+    """The NICs of one host, each with its back end and the rings that are watched for it."""
 
     def __init__(self, watch: Watch[Callable[[], bool]], bridge: Bridge) -> None:
         self._watch, self.bridge = watch, bridge
-        self._attachments: dict[Port, Attachment] = {}
+        self._back_ends: dict[Port, BackEnd] = {}
         self._rings: dict[Port, list[Watched]] = {}
 
     def attach(self, port: Port, counters: Pinned, offset: int) -> None:
-        """Add a NIC; nothing moves until its driver is up."""
-        self._attachments[port] = self.bridge.attach(port, counters, offset)
+        """Add a NIC to the bridge; nothing moves until its driver is up."""
+        self.attach_to(port, Bridged(self.bridge, self.bridge.attach(port, counters, offset)))
+
+    def attach_to(self, port: Port, back_end: BackEnd) -> None:
+        """Add a NIC with a back end of its own."""
+        self._back_ends[port] = back_end
         self._rings[port] = []
 
     def changed(self, port: Port) -> None:
         """A NIC's driver came up, went away or broke its rings, or its link changed."""
-        attachment = self._attachments.get(port)
-        if attachment is None:
+        back_end = self._back_ends.get(port)
+        if back_end is None:
             return
         self._forget_rings(port)
-        self.bridge.refresh(attachment)
-        for lane in attachment.lanes:
-            self._look_at(port, lane.ring, partial(self.bridge.turn, lane))
+        back_end.refresh()
+        for ring, action in back_end.work():
+            self._look_at(port, ring, action)
         for ring, serve in port.services:
             self._look_at(port, ring, serve)
-        for ring in port.room:
-            self._look_at(port, ring, partial(self.bridge.room, attachment))
 
     def detach(self, port: Port) -> None:
         """Remove a NIC whose guest is gone."""
         self._forget_rings(port)
-        self.bridge.detach(self._attachments.pop(port))
+        self._back_ends.pop(port).close()
 
     def tick(self) -> None:
         """Keep the bridge's clock and let what waited too long go."""

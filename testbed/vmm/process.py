@@ -6,13 +6,15 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 
 from testbed.errors import VirtbedError
 from testbed.messages.control import Failed, GuestReport
-from testbed.messages.entries import GuestEntry, ProcessPlan, VmmEntry
+from testbed.messages.entries import GuestEntry, NicEntry, ProcessPlan, VmmEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
+from testbed.net.reflect import Echo, Sink
 from testbed.spec import vcpu_page
 from testbed.virtio.net import VirtioNet
 from testbed.vmm.datapath import Datapath
+from testbed.vmm.sink_flows import SinkFlows
 from testbed.vmm.vm import Vm
 
 
@@ -24,9 +26,12 @@ class Vmm:
         self.bridge = Bridge(entry.bridge.stall_ns, entry.bridge.table_size)
         self.datapath = Datapath(self._loop.watch, self.bridge)
         self._reported: set[tuple[str, str, str]] = set()
+        self.sinks: dict[str, Sink] = {}
+        self.flows = SinkFlows(self.sinks, parts.control.send)
         self.vms = [self._add_vm(guest) for guest in entry.guests]
         self._ports = tuple(nic.name for vm in self.vms for nic in vm.nics)
-        self._loop.deadline = self.bridge.deadline_ns
+        self._loop.deadline = self._deadline_ns
+        self._loop.on_control = self.flows.handle
         self._loop.on_tick = self._tick
 
     def _add_vm(self, guest: GuestEntry) -> Vm:
@@ -44,20 +49,36 @@ class Vmm:
         self._loop.watch.add_bell(vm.from_guest)
         for nic in guest.nics:
             device = vm.add_virtio_net(nic, self.datapath.changed, report)
-            self._attach(device, vm.counter_page())
+            self._attach(nic, device, vm.counter_page())
         exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
 
-    def _attach(self, device: VirtioNet, counters: Pinned) -> None:
-        self.datapath.attach(device, counters, self._parts.counters.offset(f"{device.name}.frames_in"))
+    def _attach(self, nic: NicEntry, device: VirtioNet, counters: Pinned) -> None:
+        offset = self._parts.counters.offset(f"{device.name}.frames_in")
+        match nic.backend:
+            case "bridge":
+                self.datapath.attach(device, counters, offset)
+            case "sink":
+                self.sinks[device.name] = sink = Sink(device, counters, offset)
+                self.datapath.attach_to(device, sink)
+            case "echo":
+                self.datapath.attach_to(device, Echo(device, counters, offset))
+
+    def _deadline_ns(self) -> int | None:
+        due = (self.bridge.deadline_ns(), self.flows.deadline_ns())
+        return min((at for at in due if at is not None), default=None)
 
     def _tick(self) -> None:
         self.datapath.tick()
+        self.flows.tick()
         counters = self._parts.counters
         counters.set("bell.asked", sum(vm.bell.bell.rung for vm in self.vms))
         counters.set("bell.sent", sum(vm.bell.bell.sent for vm in self.vms))
-        counters.set("frames_copied", sum(counters[f"{port}.frames_out"] for port in self._ports))
-        counters.set("bytes_copied", sum(counters[f"{port}.bytes_out"] for port in self._ports))
+        sinks = self.sinks.values()
+        frames = sum(counters[f"{port}.frames_out"] for port in self._ports)
+        counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))
+        copied = sum(counters[f"{port}.bytes_out"] for port in self._ports)
+        counters.set("bytes_copied", copied + sum(sink.byte_count for sink in sinks))
 
     def _report(self, guest: str, device: str, reason: str, detail: str) -> None:
         """Tell the launcher once for each kind; the counters have them all."""

@@ -218,7 +218,7 @@ def test_nic_mistakes(keys: str, line: str) -> None:
     ("workload", "line"),
     [
         ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (pktgen, replay, rr) (did you mean pktgen?), not "pktgem"'),
-        ("{kind: rr, from: a}", ".to: is required, e.g. `to: b`"),
+        ("{kind: rr, from: a}", ".to: is required, e.g. `to: b`: a has the bridge behind it, no sink or echo"),
         ("{kind: rr, form: a, to: b}", ".form: unknown key (did you mean from?)"),
         ("{kind: replay, from: a, to: b}", ".pcap: is required, e.g. `pcap: capture.pcap`"),
         ("{kind: rr, from: a, to: 3}", ".to: must be a text, not 3"),

@@ -15,7 +15,7 @@ from testbed.guest.workloads.frames import headers
 from testbed.messages.control import Sent
 from testbed.messages.entries import FlowEntry
 from testbed.native import Burst, FlowSink, FlowSource
-from testbed.spec.flow import MAGIC_REPLY, MAGIC_REQUEST
+from testbed.spec.flow import MAGIC_DATA, MAGIC_REPLY, MAGIC_REQUEST
 
 ANSWER_NS: Final = 500_000_000
 """How long an answer is waited for."""
@@ -37,9 +37,11 @@ class Requester:
     ) -> None:
         self.flow, self._done, self._clock = flow, done, clock
         self.queue = queue_for(driver, flow.id)
-        self.sink = FlowSink(flow.id, MAGIC_REPLY)
+        # what an echo sends back is the request itself, which nobody here must answer
+        question, answer = (MAGIC_DATA, MAGIC_DATA) if flow.comes_back else (MAGIC_REQUEST, MAGIC_REPLY)
+        self.sink = FlowSink(flow.id, answer)
         self._source = FlowSource(
-            flow.id, MAGIC_REQUEST, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
+            flow.id, question, flow.frame_bytes, [headers(flow, size) for size in flow.frame_bytes]
         )
         self._burst = Burst()
         self._latencies_ns = array("q")

@@ -1,0 +1,213 @@
+"""Back ends without a bridge: a sink takes every frame, an echo sends every frame back to its guest.
+
+Reference: `Source` and `Port` in testbed/net/port.py; what a back end promises is `BackEnd`. A sink copies
+each frame into memory of its own, an echo copies it once, from transmit buffers into receive buffers. An
+echo whose guest has no receive buffers takes no more frames until there are some: nothing is dropped. Not
+modelled: rewriting of addresses.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, Protocol
+
+from testbed.native import FRAMES_MAX, Burst, FlowSink, Inspector, Pinned, SinkStore, Watched, address_echo
+from testbed.net.port import Port, Source
+from testbed.spec.port_counters import PORT_COUNTERS
+from testbed.spec.virtio_net import FRAME_BYTES_MAX
+
+STORE_BYTES: Final = 192 * 1024
+"""Memory of a sink: three of the longest frames, small enough to stay in a second-level cache."""
+_ECHO_PORT: Final = 0
+"""The only destination there is."""
+_WORD_BYTES: Final = 8
+
+Work = tuple[Watched, Callable[[], bool]]
+"""A ring to look at, and what to do when it has something."""
+
+
+class BackEnd(Protocol):
+    """What moves the frames of one NIC."""
+
+    def refresh(self) -> None:
+        """Take notice that the driver came up, went away or changed its queues, or that the link changed."""
+        ...
+
+    def work(self) -> Iterator[Work]:
+        """Name the rings to look at from now on."""
+        ...
+
+    def close(self) -> None:
+        """Forget the NIC."""
+        ...
+
+
+class Path:
+    """One queue of a NIC: the burst under way and how far it has got."""
+
+    def __init__(self, source: Source, ring: Watched) -> None:
+        self.source, self.ring = source, ring
+        self.burst = Burst()
+        self.loaded = False
+        """The burst was fetched and not yet completed."""
+        self.reached = 0
+        self.closed = False
+        """The queue is gone: its burst must never be completed."""
+
+
+class _Reflector:
+    """What sink and echo have in common: a path for each queue of one port."""
+
+    def __init__(self, port: Port, counters: Pinned, offset: int) -> None:
+        self.port, self._counters, self._offset = port, counters, offset
+        self._paths: list[Path] = []
+
+    def refresh(self) -> None:
+        """Keep the paths whose queue is still in use, drop the others' frames, open new ones."""
+        rings = [(source, ring) for source in self.port.sources if (ring := source.watched) is not None]
+        paths = [self._path(source, ring) for source, ring in rings]
+        for path in self._paths:
+            if path not in paths:
+                self._abandon(path)
+        self._paths = paths
+
+    def close(self) -> None:
+        """Forget every path."""
+        for path in self._paths:
+            self._abandon(path)
+        self._paths = []
+
+    def _path(self, source: Source, ring: Watched) -> Path:
+        for path in self._paths:
+            if path.source is source and path.ring is ring:
+                return path
+        return Path(source, ring)
+
+    def _abandon(self, path: Path) -> None:
+        """Forget a burst that lies in memory which the guest may use again."""
+        if path.loaded:
+            self.port.count_dropped("device_broken", path.burst.count_for(_ECHO_PORT, path.reached))
+        path.burst.clear()
+        path.loaded, path.closed = False, True
+
+    @staticmethod
+    def _finish(path: Path) -> None:
+        path.loaded = False
+        # last: giving the buffers back may end the device, which refreshes this
+        path.source.complete(path.burst)
+
+
+class Sink(_Reflector):
+    """Copies every frame into its own memory and drops it; checks those of the flows it is told to expect."""
+
+    def __init__(
+        self, port: Port, counters: Pinned, offset: int, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        super().__init__(port, counters, offset)
+        self._clock, self._store = clock, SinkStore(STORE_BYTES, FRAME_BYTES_MAX)
+        self._inspector, self._expected = Inspector(), 0
+        self._words = counters.words(offset, PORT_COUNTERS.size)
+        self.first_ns = self.arrived_ns = 0
+        """When the first frame since `restart` arrived, and the newest."""
+
+    @property
+    def frames(self) -> int:
+        """Frames taken so far."""
+        dropped = self._count("dropped_too_long") + self._count("dropped_too_short")
+        return self._count("frames_in") - dropped
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the frames taken so far, each copied once."""
+        return self._count("bytes_in")
+
+    def restart(self) -> None:
+        """The next frame to arrive is the first."""
+        self.first_ns = self.arrived_ns = 0
+
+    def expect(self, flow: FlowSink) -> None:
+        """Check the frames of a flow from now on."""
+        self._inspector.add(flow)
+        self._expected += 1
+
+    def forget(self, flow: FlowSink) -> None:
+        """Check a flow that was expected no more."""
+        self._inspector.remove(flow)
+        self._expected -= 1
+
+    def work(self) -> Iterator[Work]:
+        """The transmit queues."""
+        for path in self._paths:
+            yield path.ring, partial(self.turn, path)
+
+    def turn(self, path: Path) -> bool:
+        """Take one burst; True: there was one."""
+        if path.closed or not path.source.fetch(path.burst, FRAMES_MAX):
+            return False
+        now_ns = self._clock()
+        self.first_ns = self.first_ns or now_ns
+        self.arrived_ns = now_ns
+        first, end = 0, len(path.burst)
+        while first < end:
+            first = self._store.take(path.burst, first, self._counters, self._offset, bool(self._expected))
+            if self._expected:
+                self._inspector.inspect(self._store, now_ns)
+        self._finish(path)
+        return True
+
+    def _count(self, member: str) -> int:
+        return self._words[PORT_COUNTERS.offset(member) // _WORD_BYTES]
+
+
+class Echo(_Reflector):
+    """Sends every frame back to the guest that sent it, in order."""
+
+    def work(self) -> Iterator[Work]:
+        """The transmit queues, and the receive queues while a path waits for buffers."""
+        for path in self._paths:
+            yield path.ring, partial(self.turn, path)
+        for ring in self.port.room:
+            yield ring, self.retry
+        self._look_where_needed()
+
+    def turn(self, path: Path) -> bool:
+        """Move one path's burst as far as there are buffers; True: something moved."""
+        if path.closed or not (path.loaded or self._load(path)):
+            return False
+        before = path.reached
+        reached = self.port.deliver(path.burst, before, _ECHO_PORT)
+        return self._went(path, before, reached)
+
+    def retry(self) -> bool:
+        """Go on with what waited for receive buffers; True: something moved."""
+        moved = False
+        for path in self._paths:
+            moved |= path.loaded and self.turn(path)
+        return moved
+
+    def _went(self, path: Path, before: int, reached: int) -> bool:
+        """Complete a burst that is through, wait with one that is not; True: something moved."""
+        if path.closed:  # a fault in the receive queue has ended the device
+            return True
+        path.reached = reached
+        through = reached == len(path.burst)
+        if through:
+            self._finish(path)
+        self._look_where_needed()
+        return through or reached > before
+
+    def _load(self, path: Path) -> bool:
+        if not path.source.fetch(path.burst, FRAMES_MAX):
+            return False
+        address_echo(path.burst, _ECHO_PORT, FRAME_BYTES_MAX, self._counters, self._offset)
+        path.loaded, path.reached = True, 0
+        return True
+
+    def _look_where_needed(self) -> None:
+        """A path that waits for buffers fetches nothing; nobody else waits for buffers."""
+        waiting = False
+        for path in self._paths:
+            path.ring.active = not path.loaded
+            waiting |= path.loaded
+        for ring in self.port.room:
+            ring.active = waiting
