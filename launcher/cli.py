@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from launcher import cli_running
+from launcher import cli_bench, cli_running
 from launcher.output import STDOUT, check_writable, complain, write_json
 from testbed.errors import ConfigError, MachineError
 
@@ -131,6 +131,7 @@ def launch(
 
 
 cli_running.add_commands(app)
+cli_bench.add_commands(bench)
 app.add_typer(bench, name="bench")
 
 

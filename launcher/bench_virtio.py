@@ -1,0 +1,254 @@
+"""`virtbed bench virtio`: frames a second through virtio-net, beside DPDK and a bare ring, in one run.
+
+Each pair runs, one after another: a topology of our own (brought up, measured, taken down), the same shape
+with DPDK, and a bare ring. Rates are the receiver's; ratios are taken pair by pair, so that what disturbs
+the machine for a while disturbs both sides. Frames are written by the sender and copied by the back end, on
+every side.
+Not modelled: peers in other virtual machines; several NICs.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from rich.console import Group, RenderableType
+
+from launcher import figures
+from launcher.forkclient import ROLES
+from launcher.peers import Shape, bare_ring, dpdk
+from launcher.prepare import plan_fitting
+from launcher.result import FlowResult, Machine, Result, machine
+from launcher.run import run_plan
+from launcher.rundir import Holder
+from launcher.spread import Spread, ratios
+from launcher.table import new_table
+from launcher.topology import parse_topology
+from launcher.watcher import Watcher
+from testbed.errors import ConfigError
+from testbed.messages.entries import Plan
+
+SENDER: Final = "sender"
+RECEIVER: Final = "receiver"
+FIGURES: Final = (
+    "frames_per_second",
+    "bits_per_second",
+    "peer_frames_per_second",
+    "ratio_to_peer",
+    "limit_frames_per_second",
+    "ratio_to_limit",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+)
+"""What `--at-least` and `--at-most` can name."""
+_US_PER_SECOND: Final = 1e6
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure."""
+
+    path: Shape
+    ring: Literal["split", "packed"] = "split"
+    frame_bytes: int = 60
+    seconds: float = 1.0
+    """Of each measurement."""
+    pairs: int = 3
+    queues: int = 1
+    queue_size: int = 1024
+    in_order: bool = False
+    in_flight: int = 0
+    """1: request and response, one frame at a time; 0: as many as the queues hold."""
+    verify: bool = True
+    poll: str = "200us"
+    peer: Literal["", "dpdk"] = ""
+    limit: bool = False
+
+    def check(self) -> None:
+        """Raise ConfigError where the settings do not go together."""
+        if self.in_flight not in (0, 1) or (self.in_flight and self.path != "echo"):
+            raise ConfigError("--in-flight: must be 1, with --path echo, or left out")
+
+
+class VirtioResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was measured; what was not asked for is left out."""
+
+    schema: int
+    settings: Settings
+    frames_per_second: Spread
+    """For one frame in flight, round trips a second."""
+    bits_per_second: Spread
+    latency_us: dict[str, Spread] | None = None
+    """p50, p99, p999 of the round trip with one frame in flight."""
+    peer_frames_per_second: Spread | None = None
+    peer_round_trip_us: Spread | None = None
+    """The mean, with one frame in flight."""
+    ratio_to_peer: Spread | None = None
+    limit_frames_per_second: Spread | None = None
+    ratio_to_limit: Spread | None = None
+    load_average: float
+    """Of the minute before the bench began: what else kept the machine busy."""
+    machine: Machine
+
+    def figures(self) -> dict[str, Spread]:
+        """Return every figure by the name that a bound gives it."""
+        named = {name: getattr(self, name) for name in FIGURES if hasattr(self, name)}
+        named |= {f"{quantile}_us": spread for quantile, spread in (self.latency_us or {}).items()}
+        return {name: spread for name, spread in named.items() if spread is not None}
+
+
+class BenchFailed(Exception):
+    """A run of the testbed did not end well; `result` says how."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"exit code {result.exit_code}")
+        self.result = result
+
+
+def topology(settings: Settings) -> dict[str, Any]:
+    """Return the topology file that is measured."""
+    nic = {
+        "kind": "virtio-net",
+        "ring": settings.ring,
+        "queue_size": settings.queue_size,
+        "in_order": settings.in_order,
+        "backend": "bridge" if settings.path == "forward" else settings.path,
+    }
+    flow: dict[str, Any] = {
+        "kind": "rr" if settings.in_flight else "pktgen",
+        "from": SENDER,
+        "frame": settings.frame_bytes,
+        "duration": f"{settings.seconds}s",
+    }
+    if not settings.in_flight:
+        flow["verify"] = settings.verify
+    guests = [SENDER]
+    if settings.path == "forward":
+        flow["to"] = RECEIVER
+        guests.append(RECEIVER)
+    return {
+        "name": f"bench-virtio-{os.getpid()}",
+        "poll": settings.poll if settings.poll != "0" else 0,
+        "guests": {name: {"nics": [nic]} for name in guests},
+        "workloads": [flow],
+    }
+
+
+def plan_for(settings: Settings) -> Plan:
+    """Return the plan of the topology that is measured. Raises ConfigError for settings that cannot be."""
+    settings.check()
+    text = msgspec.json.encode(topology(settings)).decode()
+    return plan_fitting(parse_topology(text, "bench virtio"))
+
+
+def measure_virtio(
+    settings: Settings, told: Callable[[str], None], roles: Mapping[str, str] = ROLES
+) -> VirtioResult:
+    """Measure every pair; `told` is given a line about each.
+
+    Raises ConfigError for bad settings, MachineError where a peer is missing, BenchFailed where our own run
+    does not end well.
+    """
+    plan, load_average = plan_for(settings), os.getloadavg()[0]
+    if settings.peer:
+        dpdk.check_installed()
+    flows: list[FlowResult] = []
+    theirs: list[float] = []
+    limits: list[float] = []
+    for number in range(1, settings.pairs + 1):
+        flows.append(_ours(plan, roles))
+        line = f"pair {number} of {settings.pairs}: {figures.mega(flows[-1].frames_per_second)} Mframe/s"
+        if settings.peer:
+            theirs.append(_peer(settings))
+            line += f", {settings.peer} {figures.mega(theirs[-1])}"
+        if settings.limit:
+            limits.append(_limit(settings))
+            line += f", bare ring {figures.mega(limits[-1])}"
+        told(line)
+    return _result(settings, flows, theirs, limits, load_average)
+
+
+def _ours(plan: Plan, roles: Mapping[str, str]) -> FlowResult:
+    holder = Holder(plan.topology, os.getpid(), "bench", time.time())
+    result = run_plan(plan, holder, Watcher(), roles)
+    if result.exit_code:
+        raise BenchFailed(result)
+    return result.flows[0]
+
+
+def _peer(settings: Settings) -> float:
+    peer = dpdk.Peer(
+        settings.path,
+        settings.ring,
+        settings.in_order,
+        settings.frame_bytes,
+        settings.queue_size,
+        settings.queues,
+        settings.in_flight,
+    )
+    return dpdk.measure(peer, settings.seconds)
+
+
+def _limit(settings: Settings) -> float:
+    return bare_ring.measure(
+        settings.path, settings.frame_bytes, settings.queue_size, settings.seconds, settings.in_flight
+    )
+
+
+def _result(
+    settings: Settings,
+    flows: list[FlowResult],
+    theirs: list[float],
+    limits: list[float],
+    load_average: float,
+) -> VirtioResult:
+    ours = [flow.frames_per_second for flow in flows]
+    round_trips = [_US_PER_SECOND / rate for rate in theirs] if settings.in_flight else []
+    return VirtioResult(
+        schema=1,
+        settings=settings,
+        frames_per_second=Spread.of(ours),
+        bits_per_second=Spread.of(flow.bits_per_second for flow in flows),
+        latency_us=_latency(flows),
+        peer_frames_per_second=Spread.of(theirs) if theirs else None,
+        peer_round_trip_us=Spread.of(round_trips) if round_trips else None,
+        ratio_to_peer=ratios(ours, theirs) if theirs else None,
+        limit_frames_per_second=Spread.of(limits) if limits else None,
+        ratio_to_limit=ratios(ours, limits) if limits else None,
+        load_average=round(load_average, 2),
+        machine=machine(),
+    )
+
+
+def _latency(flows: list[FlowResult]) -> dict[str, Spread] | None:
+    measured = [flow.latency_us for flow in flows if flow.latency_us]
+    if not measured:
+        return None
+    return {name: Spread.of(latency[name] for latency in measured) for name in measured[0]}
+
+
+def virtio_table(measured: VirtioResult) -> RenderableType:
+    """Return the figures as a table."""
+    settings = measured.settings
+    title = f"virtio {settings.path}, {settings.ring} ring, {settings.frame_bytes} bytes"
+    pairs = figures.plural(settings.pairs, "pair")
+    table = new_table(title, [pairs], ["min", "median", "max"])
+    rows: list[tuple[str, Spread | None, Callable[[float], str]]] = [
+        ("Mframe/s", measured.frames_per_second, figures.mega),
+        ("Gbit/s", measured.bits_per_second, figures.giga),
+        *((f"{name} us", spread, _plain) for name, spread in (measured.latency_us or {}).items()),
+        (f"{settings.peer} Mframe/s", measured.peer_frames_per_second, figures.mega),
+        (f"{settings.peer} mean round trip us", measured.peer_round_trip_us, _plain),
+        (f"ratio to {settings.peer}", measured.ratio_to_peer, _plain),
+        ("bare ring Mframe/s", measured.limit_frames_per_second, figures.mega),
+        ("ratio to the bare ring", measured.ratio_to_limit, _plain),
+    ]
+    for name, spread, shown in rows:
+        if spread is not None:
+            table.add_row(name, *(shown(value) for value in (spread.min, spread.median, spread.max)))
+    return Group(table, f"[dim]load average before: {measured.load_average:g}[/]")
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.4g}"

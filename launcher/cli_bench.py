@@ -1,0 +1,134 @@
+"""Commands that measure the data plane: bench virtio, bench rr.
+
+Not modelled: comparison of two files of figures.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from launcher.output import STDOUT, check_writable, complain, write_json
+
+if TYPE_CHECKING:
+    from launcher.spread import Bound, Spread
+
+EXPECTATION_FAILED = 1
+
+Json = Annotated[
+    str,
+    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
+]
+AtLeast = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Exit with 1 where the median of a figure is below."),
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Exit with 1 where the median of a figure is above."),
+]
+Pairs = Annotated[int, typer.Option(min=1, help="How often to measure each side, in turn.")]
+Seconds = Annotated[float, typer.Option(min=0.05, max=3600, help="Length of each measurement.")]
+Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
+
+
+def add_commands(bench: typer.Typer) -> None:
+    """Add the commands of this module to `virtbed bench`."""
+    for command in (virtio, rr):
+        bench.command()(command)
+
+
+def virtio(
+    path: Annotated[
+        Literal["sink", "echo", "forward"],
+        typer.Option(help="Where frames go: into the back end, back to the guest, to another guest."),
+    ],
+    ring: Annotated[Literal["split", "packed"], typer.Option(help="Format of the virtqueues.")] = "split",
+    frame: Frame = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    queues: Annotated[int, typer.Option(min=1, help="Queue pairs of each NIC.")] = 1,
+    queue_size: Annotated[int, typer.Option(help="Descriptors in each virtqueue, on every side.")] = 1024,
+    in_order: Annotated[bool, typer.Option(help="Use IN_ORDER, on every side.")] = False,
+    peer: Annotated[
+        Literal["dpdk"] | None, typer.Option(help="Run the same shape with it, in turn with ours.")
+    ] = None,
+    limit: Annotated[bool, typer.Option("--limit", help="Run a bare ring, in turn with ours.")] = False,
+    in_flight: Annotated[int, typer.Option(help="1: one frame at a time (echo): latency.")] = 0,
+    verify: Annotated[bool, typer.Option(help="Check every frame where it arrives.")] = True,
+    poll: Annotated[
+        str, typer.Option(help="How long to poll before sleeping: a duration, 0, forever.")
+    ] = "200us",
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure frames through virtio-net, beside DPDK (--peer dpdk) and a bare ring (--limit)."""
+    check_writable(json)
+    from launcher import bench_virtio
+    from launcher.spread import parse_bounds
+    from launcher.table import console, show_result
+
+    settings = bench_virtio.Settings(
+        path=path,
+        ring=ring,
+        frame_bytes=frame,
+        seconds=seconds,
+        pairs=pairs,
+        queues=queues,
+        queue_size=queue_size,
+        in_order=in_order,
+        in_flight=in_flight,
+        verify=verify,
+        poll=poll,
+        peer=peer or "",
+        limit=limit,
+    )
+    bounds = parse_bounds(at_least or (), at_most or (), bench_virtio.FIGURES)
+    try:
+        measured = bench_virtio.measure_virtio(settings, console(stderr=True).print)
+    except bench_virtio.BenchFailed as failed:
+        show_result(failed.result, quiet=json == STDOUT)
+        raise typer.Exit(failed.result.exit_code) from None
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_virtio.virtio_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def rr(
+    frame: Frame = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure request and response between two guests that never poll, beside bare ZeroMQ wake-ups."""
+    check_writable(json)
+    from launcher import bench_rr
+    from launcher.bench_virtio import BenchFailed
+    from launcher.spread import parse_bounds
+    from launcher.table import console, show_result
+
+    bounds = parse_bounds(at_least or (), at_most or (), bench_rr.FIGURES)
+    try:
+        measured = bench_rr.measure_rr(
+            bench_rr.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs), console(stderr=True).print
+        )
+    except BenchFailed as failed:
+        show_result(failed.result, quiet=json == STDOUT)
+        raise typer.Exit(failed.result.exit_code) from None
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_rr.rr_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def _judge(bounds: "Sequence[Bound]", figures: "Mapping[str, Spread]") -> None:
+    from launcher.spread import broken
+
+    problems = broken(bounds, figures)
+    complain(problems)
+    if problems:
+        raise typer.Exit(EXPECTATION_FAILED)
