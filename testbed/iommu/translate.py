@@ -86,7 +86,7 @@ def translate(
     context, second = configuration.context, configuration.entry.stage2
     if context is None:
         if request.address >> address_bits:
-            return Refusal(Event(q.F_ADDR_SIZE, request))
+            return Refusal(Event(q.F_ADDR_SIZE, request), translation_related=True)
         if second is None:
             return _identity(request)
         return _answer(walk(None, second, request.address, needed), configuration, request)
