@@ -96,8 +96,8 @@ class VirtioNet:
 
     @property
     def sources(self) -> Sequence[QueuePair]:
-        """The queue pairs in use."""
-        return self._used
+        """All queue pairs: what was queued on one before it fell out of use is sent, too."""
+        return self._pairs
 
     @property
     def room(self) -> Sequence[Watched]:
