@@ -1,6 +1,7 @@
 """The queues of a virtio-net device: pairs that carry frames and the queue that carries commands.
 
-Reference: virtio 1.2 §5.1.2 (virtqueues), §5.1.6 (device operation), §5.1.6.5 (control virtqueue).
+Reference: virtio 1.2 §5.1.2 (virtqueues), §5.1.6 (device operation), §5.1.6.5 (control virtqueue). Not
+modelled: commands other than the number of queue pairs.
 """
 
 from collections.abc import Callable

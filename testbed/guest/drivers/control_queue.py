@@ -1,7 +1,8 @@
 """The driver's side of virtio-net's control queue: one command at a time, waited for.
 
-Reference: virtio 1.2 §5.1.6.5; §2.7.13 and §2.8.14 (making buffers available). A command takes two descriptors: what the device reads and
-the byte that it answers with. Slow on purpose: commands are rare, so nothing here is native but the ordered stores.
+Reference: virtio 1.2 §5.1.6.5; §2.7.13 and §2.8.14 (making buffers available). A command takes two
+descriptors: what the device reads and the byte that it answers with. Slow on purpose: commands are rare, so
+nothing here is native but the ordered stores. Not modelled: commands other than those of MQ.
 """
 
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class ControlQueue:
         self._words.store16(self._avail + spec.VIRTQ_AVAIL.offset("idx"), self._count + 1 & 0xFFFF)
 
     def _offer_packed(self, length_bytes: int) -> None:
-        """The ring has as many descriptors as a command, so every command begins at 0 and turns the wrap counter."""
+        """A command fills the ring, so every one begins at 0 and turns the wrap counter."""
         wrap = self._count % 2 == 0
         avail = spec.DESC_F_AVAIL if wrap else spec.DESC_F_USED
         view, size = self._piece.pinned.bytes_view(), spec.PACKED_DESC.size

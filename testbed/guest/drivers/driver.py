@@ -10,7 +10,7 @@ from testbed.native import Burst, Watched
 
 
 class NetQueue(Protocol):
-    """One pair of queues of an interface. Every method raises DeviceError where the device breaks its rules."""
+    """One pair of queues of an interface; whatever the device breaks is a DeviceError."""
 
     @property
     def rx_watch(self) -> Watched:

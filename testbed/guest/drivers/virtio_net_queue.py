@@ -1,4 +1,4 @@
-"""One pair of queues of the guest's virtio-net driver: frames by bursts, kicks only where the device wants them.
+"""One pair of queues of the guest's virtio-net driver: frames by bursts, kicks where the device wants them.
 
 Reference: virtio 1.2 §5.1.6.2 (sending), §5.1.6.3 (receiving). What the device breaks is a DeviceError.
 """
