@@ -102,16 +102,15 @@ class GuestMachine:
         """Bring the NIC up with our own driver."""
         self.power_on()
         port = VirtioMmioPort(self.vcpu, self.nic.mmio_gpa)
-        self.driver = VirtioNetDriver(
-            port, self.allocator, self.counters, "nic0", self.nic.queue_size, self.nic.segments
-        )
+        self.driver = VirtioNetDriver(port, self.allocator, self.counters, "nic0", self.nic, self._wait)
         self.receiver = Receiver(self.driver, self.counters, "nic0.foreign_frames", self.host.clock)
         self.runnable.clear()
         self.flows = Flows(self, [self.receiver], self.said.append, self.host.clock)
 
     def take(self) -> bool:
-        """Take what has arrived; say whether there was any."""
-        return self.driver.rx_watch.ready and self.receiver.step()
+        """Take what has arrived, a burst a queue; say whether there was any."""
+        ready = [queue for queue in self.driver.queues if queue.rx_watch.ready]
+        return sum(self.receiver.step(queue) for queue in ready) > 0
 
     def turn(self) -> bool:
         """Run the guest's flows one step and take what has arrived; say whether anything moved."""
@@ -133,6 +132,13 @@ class GuestMachine:
     def faults(self, reason: str) -> int:
         """Return how often the guest's port counts a fault."""
         return self.host.counters[f"{self.nic.name}.fault.{reason}"]
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        for _ in range(_ANSWERS_MAX):
+            if ready():
+                return
+            self.host.turn()
+        raise AssertionError("the vmm did not do it")
 
     def _leave(self, ready: Callable[[], bool]) -> None:
         for _ in range(_ANSWERS_MAX):

@@ -11,10 +11,10 @@ from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.messages.control import Received
 from testbed.spec import vcpu_page
 from testbed.spec import virtio as spec
-from testbed.virtio.net import TX_QUEUE
 from tests.inprocess.machine import MMIO_GPA, STALL_NS, GuestMachine, HostMachine
 
 RINGS: Final = ["split", "packed"]
+TX_QUEUE: Final = 1
 WORD: Final = st.integers(0, (1 << 64) - 1)
 
 

@@ -24,6 +24,8 @@ RINGS: Final[dict[str, dict[str, Any]]] = {
     "packed-chains": {"ring": "packed", "segments": 4, "indirect": False},
     "packed-in-order": {"ring": "packed", "in_order": True},
     "two-entries": {"queue_size": 2},
+    "split-pairs": {"queue_pairs": 3},
+    "packed-pairs": {"queue_pairs": 4, "ring": "packed", "segments": 3},
 }
 
 

@@ -60,6 +60,10 @@ class RingPort:
     def room(self) -> Sequence[Watched]:
         return (self.receive,) if self.up else ()
 
+    @property
+    def services(self) -> Sequence[tuple[Watched, Callable[[], bool]]]:
+        return ()
+
     def fetch(self, burst: Burst, limit: int) -> int:
         return self.queue.fetch(burst, limit)
 

@@ -12,7 +12,8 @@ from testbed.spec import virtio as spec
 from testbed.spec.layout import Access
 from testbed.spec.port_counters import PORT_COUNTERS
 from testbed.virtio.mmio import VirtioMmio
-from testbed.virtio.net import NetConfig, VirtioNet
+from testbed.virtio.net import VirtioNet
+from testbed.virtio.net_config import NetConfig
 from tests.support.recorders import RecordingFaults
 from tests.virtio.bench import CONFIG, EVENT_IDX, FOUND, LIVE, QUEUE_SIZE, READY, VERSION_1, Bench
 
@@ -220,7 +221,7 @@ def test_mmio_any_accesses_to_a_network_device_raise_nothing(
     memory, ram = Regions(), Pinned(bytearray(1 << 16))
     memory.add(0x4000_0000, ram)
     counters = Pinned(bytearray(PORT_COUNTERS.size))
-    config = NetConfig("g.nic0", bytes(5) + b"\1", packed=True, in_order=True)
+    config = NetConfig("g.nic0", bytes(5) + b"\1", packed=True, in_order=True, queue_pairs=2)
     faults = RecordingFaults()
     device = VirtioNet(config, memory, RecordingEdge(), counters, 0, lambda: None, faults)
     mmio = VirtioMmio(device.device, device.count_fault)

@@ -8,9 +8,9 @@ from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.virtio.device import QueueConfig
 from testbed.virtio.device_queue import build_device_queue
-from testbed.virtio.net import RX_QUEUE, TX_QUEUE, NetConfig
+from testbed.virtio.net_config import NetConfig
 from tests.support.strict_memory import StrictMemory
-from tests.virtio.net_bench import MAC, SIZE, NetBench, raw_frame
+from tests.virtio.net_bench import MAC, RX_QUEUE, SIZE, TX_QUEUE, NetBench, raw_frame
 
 LIVE_AND_BROKEN = 0xF | spec.STATUS_DEVICE_NEEDS_RESET
 
@@ -58,10 +58,7 @@ def test_net_link_change_is_told_to_driver_and_bridge(bench: NetBench) -> None:
 
 
 def test_net_before_its_driver_is_up_moves_nothing(bench: NetBench) -> None:
-    burst = Burst()
-    assert (bench.net.watched, bench.net.room, bench.net.receiving) == (None, (), False)
-    assert bench.net.fetch(burst, 1) == 0
-    bench.net.complete(burst)
+    assert (len(bench.net.sources), len(bench.net.room), bench.net.receiving) == (0, 0, False)
     assert bench.net.deliver(_frames(2), 0, 1) == 2
     assert bench.counter("dropped_device_broken") == 2
 
@@ -72,17 +69,17 @@ def test_net_going_live_and_reset_are_told_once_each(bench: NetBench) -> None:
     for _ in range(3):
         bench.net.device.write_status(0)
     assert (bench.changes, len(bench.net.room)) == (2, 0)
-    assert bench.net.watched is None
+    assert len(bench.net.sources) == 0
 
 
 def test_net_frames_go_out_and_their_buffers_come_back(bench: NetBench) -> None:
     bench.up()
     bench.transmit(raw_frame(1), raw_frame(2))
     burst = Burst()
-    assert bench.net.fetch(burst, 256) == 2
+    assert bench.pair.fetch(burst, 256) == 2
     assert [burst.frame_bytes(i) for i in range(2)] == [raw_frame(1), raw_frame(2)]
     assert bench.tx.used_idx == 0
-    bench.net.complete(burst)
+    bench.pair.complete(burst)
     assert bench.tx.used_idx == 2
     assert (bench.counter("calls"), bench.net.device.interrupt_status) == (1, spec.INTERRUPT_USED)
 
@@ -109,7 +106,7 @@ def test_net_without_a_link_drops_both_ways_and_counts(bench: NetBench) -> None:
     bench.post(1)
     bench.transmit(raw_frame(1))
     assert bench.net.deliver(_frames(1), 0, 1) == 1
-    assert bench.net.fetch(Burst(), 256) == 0
+    assert bench.pair.fetch(Burst(), 256) == 0
     assert bench.counter("dropped_link_down") == 2
     assert (bench.rx.used_idx, bench.tx.used_idx) == (0, 1)
 
@@ -117,10 +114,11 @@ def test_net_without_a_link_drops_both_ways_and_counts(bench: NetBench) -> None:
 def test_net_fault_of_an_empty_transmit_queue_ends_the_device(bench: NetBench) -> None:
     bench.up()
     bench.tx.avail_idx = SIZE + 1
-    assert bench.net.fetch(Burst(), 256) == 0
+    assert bench.pair.fetch(Burst(), 256) == 0
     assert bench.net.device.status == LIVE_AND_BROKEN
     assert (bench.counter("fault_avail_jump"), bench.changes) == (1, 2)
-    assert (bench.net.watched, bench.net.receiving) == (None, False)
+    assert (bench.pair.watched, bench.net.receiving) == (None, False)
+    assert bench.pair.fetch(Burst(), 256) == 0
 
 
 def test_net_fault_behind_good_frames_ends_the_device_once_they_are_sent(bench: NetBench) -> None:
@@ -129,9 +127,9 @@ def test_net_fault_behind_good_frames_ends_the_device_once_they_are_sent(bench: 
     bench.tx.set_head(1, SIZE)  # a head that no table has
     bench.tx.avail_idx = 2
     burst = Burst()
-    assert bench.net.fetch(burst, 256) == 1
+    assert bench.pair.fetch(burst, 256) == 1
     assert bench.net.device.active
-    bench.net.complete(burst)
+    bench.pair.complete(burst)
     assert bench.net.device.status == LIVE_AND_BROKEN
     assert (bench.tx.used_idx, bench.counter("fault_head_range"), bench.changes) == (1, 1, 2)
 
@@ -150,7 +148,7 @@ def test_net_fault_of_the_receive_queue_ends_the_device(bench: NetBench) -> None
 def test_net_broken_device_comes_back_by_reset(bench: NetBench) -> None:
     bench.up()
     bench.tx.avail_idx = SIZE + 1
-    bench.net.fetch(Burst(), 256)
+    bench.pair.fetch(Burst(), 256)
     bench.tx.avail_idx = 0
     bench.net.device.write_status(0)
     bench.up()
@@ -163,7 +161,7 @@ def test_net_driver_ok_without_both_queues_needs_a_reset(bench: NetBench, missin
     bench.up(missing=missing)
     assert bench.net.device.status == LIVE_AND_BROKEN
     assert bench.counter("fault_register") == 1
-    assert (bench.net.watched, bench.net.room) == (None, ())
+    assert (len(bench.net.sources), len(bench.net.room), bench.net.receiving) == (0, 0, False)
 
 
 DESC, DRIVER, DEVICE = 0x4000_0000, 0x4000_1000, 0x4000_2000
