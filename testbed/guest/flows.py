@@ -7,6 +7,7 @@ flow whose two ends are the same guest.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.workloads.receiver import Receiver
@@ -14,13 +15,19 @@ from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
 from testbed.messages.entries import FlowEntry
-from testbed.messages.loop import Loop
 from testbed.native import FlowSink
 
 QUIET_NS = 500_000_000
 """After so long without a frame of a flow the rest of it counts as lost."""
 
 Work = Sender | Requester
+Action = Callable[[], bool]
+
+
+class Runner(Protocol):
+    """What runs every action in `runnable` at every turn: the process's loop."""
+
+    runnable: dict[Action, None]
 
 
 @dataclass
@@ -29,7 +36,7 @@ class _Sending:
 
     work: Work
     queue: NetQueue
-    step: Callable[[], bool]
+    step: Action
 
 
 @dataclass
@@ -51,11 +58,11 @@ class _Collecting:
 
 
 class Flows:
-    """Runs on the guest's loop; `send` speaks to the launcher."""
+    """Runs on the guest's loop; `receivers` by NIC; `send` speaks to the launcher."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: Runner,
         receivers: list[Receiver],
         send: Callable[[FromProcess], None],
         clock: Callable[[], int] = time.monotonic_ns,
