@@ -13,6 +13,8 @@ from testbed.native import Bell
 
 _QUEUED_MAX: Final = 64
 """Messages that may wait for one consumer; more would say nothing new, so they are not sent."""
+_CONNECTING_MAX: Final = 4096
+"""Peers that may connect at the same moment: one that finds the queue full tries again only after 100 ms."""
 
 
 def inbox_endpoint(run_dir: str, process: str) -> str:
@@ -69,6 +71,7 @@ class Inbox:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
         self.socket = context.socket(zmq.PULL)
         self.socket.set(zmq.LINGER, 0)
+        self.socket.set(zmq.BACKLOG, _CONNECTING_MAX)
         self.socket.bind(endpoint)
 
     def drain(self) -> int:

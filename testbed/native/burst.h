@@ -8,6 +8,8 @@
 #define BURST_SEGMENTS 2048
 #define FRAME_SEGMENTS_MAX 1024 /* one frame may have so many, so a burst always takes at least one */
 
+#define FORESEEN 6 /* entries ahead for which the cache is asked */
+
 #define DEST_FLOOD (-1)
 #define DEST_DROP (-2)
 
@@ -40,6 +42,10 @@ static inline uint32_t frame_read(const struct burst *b, const struct frame *f, 
   }
   return done;
 }
+
+/* Ask the cache for the lines that a small frame and its header lie in, to read or to write. */
+static inline void foresee_read(const uint8_t *slot) { __builtin_prefetch(slot), __builtin_prefetch(slot + CACHE_LINE); }
+static inline void foresee_write(const uint8_t *slot) { __builtin_prefetch(slot, 1), __builtin_prefetch(slot + CACHE_LINE, 1); }
 
 /* Copies between two lists of segments, any division on either side. */
 struct scatter { struct segment *s, *end; uint32_t offset; };

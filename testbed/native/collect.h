@@ -19,6 +19,7 @@ static inline __attribute__((always_inline)) int32_t collect_frame(
     /* a frame's buffers are given back together: one that is missing never comes */
     if (unlikely(id < 0)) return n ? TAKE_BROKEN : id;
     uint8_t *slot = buffers_slot(buffers, (uint32_t)id);
+    buffers_foresee(buffers, (uint32_t)id + FORESEEN);
     if (unlikely(len > buffers->slot_bytes || (n == 0 && len < header))) return TAKE_BROKEN;
     if (n == 0) {
       virtio_net_hdr_t h;

@@ -28,6 +28,11 @@ static inline bool buffers_init(struct driver_buffers *b) {
 
 static inline void buffers_destroy(struct driver_buffers *b) { free(b->free), free(b->in_flight), b->free = NULL, b->in_flight = NULL; }
 
+/* Buffers mostly come back in their order, so the ones behind this one are worth asking the cache for. */
+static inline void buffers_foresee(const struct driver_buffers *b, uint32_t id) {
+  if (likely(id < b->count)) foresee_read(b->host + (size_t)id * b->slot_bytes);
+}
+
 static inline uint32_t buffers_take(struct driver_buffers *b) {
   uint32_t id = b->free[b->free_head];
   b->free_head = b->free_head + 1 == b->count ? 0 : b->free_head + 1;
@@ -79,6 +84,7 @@ static inline uint8_t *buffers_slot(const struct driver_buffers *b, uint32_t id)
 /* The room behind the header as the only segment of a frame to fill. */
 static inline void buffers_open(const struct driver_buffers *b, struct burst *burst, uint32_t id) {
   uint32_t i = burst->frames_n++;
+  foresee_write(buffers_slot(b, id));
   burst->segments[i] = (struct segment){buffers_slot(b, id) + sizeof(virtio_net_hdr_t), b->slot_bytes - (uint32_t)sizeof(virtio_net_hdr_t), id};
   burst->frames[i] = (struct frame){.first_segment = i, .segments = 1, .id = id};
   burst->segments_n = burst->frames_n;

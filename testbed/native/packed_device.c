@@ -110,9 +110,17 @@ bool packed_device_complete(struct packed_device *q, const struct burst *b) {
   return packed_device_publish(q);
 }
 
+static inline void packed_foresee(void *queue, struct cursor at) {
+  struct packed_device *q = queue;
+  uint64_t left;
+  packed_step(&at, FORESEEN < q->size ? FORESEEN : 0, q->size);
+  const uint8_t *slot = regions_piece(q->memory, load_relaxed(&q->ring[at.position].addr), &left);
+  if (likely(slot)) foresee_write(slot);
+}
+
 uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, packed_peek, packed_use, b, first, end, port, bytes_copied);
+  return receive_burst(&r, packed_peek, packed_foresee, packed_use, b, first, end, port, bytes_copied);
 }
 
 int packed_device_ready(void *queue) {

@@ -11,6 +11,8 @@
  * the fault. */
 #define PEEK_NO_ROOM 2
 typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain);
+/* Ask the cache for the buffer that will be taken a few entries later; what it reads may be anything. */
+typedef void (*foresee_fn)(void *queue, struct cursor at);
 typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descriptors);
 
 struct taken { uint32_t id, room; uint16_t descriptors; };
@@ -75,8 +77,8 @@ static inline void write_frame(const struct burst *b, const struct frame *f, str
 
 /* Deliver those of the frames from `first` up to `end` that are for `port`; return the index of the first that must wait, or `end`. */
 static inline __attribute__((always_inline)) uint32_t receive_burst(
-    struct receive *r, peek_fn peek, use_fn use, const struct burst *b, uint32_t first, uint32_t end, int32_t port,
-    uint64_t *bytes_copied) {
+    struct receive *r, peek_fn peek, foresee_fn foresee, use_fn use, const struct burst *b, uint32_t first, uint32_t end,
+    int32_t port, uint64_t *bytes_copied) {
   struct segment room[FRAME_SEGMENTS_MAX];
   struct taken taken[MERGED_MAX];
   uint64_t frames = 0, bytes = 0;
@@ -88,6 +90,7 @@ static inline __attribute__((always_inline)) uint32_t receive_burst(
     struct chain c = {.direction = DEVICE_WRITES, .segments = room, .room = FRAME_SEGMENTS_MAX};
     struct cursor at;
     uint32_t need = f->len + (uint32_t)sizeof(virtio_net_hdr_t), n;
+    foresee(r->queue, *r->cursor);
     enum take got = take_buffers(r, peek, need, &c, taken, &n, &at);
     if (unlikely(got != TAKE_OK)) {
       if (got == TAKE_TOO_SMALL) { r->count->dropped_rx_too_small++; continue; }

@@ -106,7 +106,9 @@ uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t li
 static inline void split_use(void *queue, uint32_t id, uint32_t len, uint16_t descriptors) {
   struct split_device *q = queue;
   (void)descriptors;
-  q->used_ring[q->used_next++ & (q->size - 1)] = (virtq_used_elem_t){id, len};
+  virtq_used_elem_t *e = &q->used_ring[q->used_next++ & (q->size - 1)];
+  /* what stands there already stays in the driver's cache */
+  if (e->id != id || e->len != len) *e = (virtq_used_elem_t){id, len};
 }
 
 /* Make what was used visible and say whether the driver wants a call (§2.7.7.2, §2.7.8.2, §2.7.10).
@@ -136,9 +138,18 @@ bool split_device_complete(struct split_device *q, const struct burst *b) {
   return split_device_publish(q);
 }
 
+static inline void split_foresee(void *queue, struct cursor at) {
+  struct split_device *q = queue;
+  uint32_t head = load_relaxed(&q->avail_ring[(at.position + FORESEEN) & (q->size - 1)]);
+  uint64_t left;
+  if (unlikely(head >= q->size)) return;
+  const uint8_t *slot = regions_piece(q->memory, load_relaxed(&q->desc[head].addr), &left);
+  if (likely(slot)) foresee_write(slot);
+}
+
 uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, split_peek, split_use, b, first, end, port, bytes_copied);
+  return receive_burst(&r, split_peek, split_foresee, split_use, b, first, end, port, bytes_copied);
 }
 
 int split_device_ready(void *queue) {

@@ -78,7 +78,9 @@ uint32_t split_driver_reserve(struct split_driver *q, struct burst *b, uint32_t 
 
 static inline void make_available(struct split_driver *q, uint32_t id) {
   buffers_sent(&q->buffers, id);
-  store_relaxed(&q->avail_ring[q->avail_next++ & (q->size - 1)], (uint16_t)head_of(q, id));
+  uint16_t *entry = &q->avail_ring[q->avail_next++ & (q->size - 1)], head = (uint16_t)head_of(q, id);
+  /* buffers come back in the order in which they left, so what is written here mostly stands here: leave it in the device's cache */
+  if (*entry != head) store_relaxed(entry, head);
 }
 
 void split_driver_send(struct split_driver *q, struct burst *b) {
@@ -86,7 +88,10 @@ void split_driver_send(struct split_driver *q, struct burst *b) {
     const struct frame *f = &b->frames[i];
     virtio_net_hdr_t header = {f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, 0};
     memcpy(buffers_slot(&q->buffers, f->id), &header, sizeof header);
-    if (likely(q->buffers.parts == 1 && !q->indirect)) q->desc[f->id].len = f->len + (uint32_t)sizeof header;
+    uint32_t len = f->len + (uint32_t)sizeof header;
+    if (likely(q->buffers.parts == 1 && !q->indirect)) {
+      if (q->desc[f->id].len != len) q->desc[f->id].len = len;
+    }
     else lay_out(q, parts_of(q, f->id), f->id, f->len);
     make_available(q, f->id);
   }

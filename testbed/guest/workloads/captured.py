@@ -11,7 +11,6 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from struct import error as StructError
 
-import dpkt
 
 from testbed.errors import ConfigError
 from testbed.messages.entries import FlowEntry
@@ -69,6 +68,8 @@ def load_captured(flow: FlowEntry) -> CapturedFrames:
 
 
 def _read(path: str) -> list[tuple[float, bytes]]:
+    import dpkt  # only a guest that replays needs it; every other starts without
+
     try:
         with Path(path).open("rb") as file:
             return list(dpkt.pcap.UniversalReader(file))
