@@ -156,8 +156,10 @@ class E1000:
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
-        times = (self.interrupts.deadline_ns(), self.phy.deadline_ns())
-        return min((time for time in times if time is not None), default=None)
+        first, second = self.interrupts.deadline_ns(), self.phy.deadline_ns()
+        if first is None or second is None:
+            return second if first is None else first
+        return min(first, second)
 
     def on_timer(self, now_ns: int) -> None:
         """Do what is due at `now_ns`."""

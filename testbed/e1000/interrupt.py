@@ -7,7 +7,8 @@ is pending. Not modelled: general purpose pins, PHY and management interrupts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from testbed.interrupts.signal import Line
@@ -29,6 +30,14 @@ _FLUSH: Final = mask("RDTR", "FPD")
 _DELAY: Final = mask("RDTR", "DELAY")
 
 
+class _Timer(Enum):
+    THROTTLE = "the line is held down although a cause is pending"
+    RECEIVE = "RDTR"
+    RECEIVE_LATEST = "RADV"
+    TRANSMIT = "TIDV"
+    TRANSMIT_LATEST = "TADV"
+
+
 @dataclass(slots=True)
 class _State:
     causes: int = 0
@@ -36,16 +45,12 @@ class _State:
     asserted: bool = False
     rose_ns: int | None = None
     throttle_ns: int = 0
-    throttled_until_ns: int | None = None
-    """Set while the line is held down although a cause is pending."""
     receive_delay_ns: int = 0
     receive_absolute_ns: int = 0
     transmit_delay_ns: int = 0
     transmit_absolute_ns: int = 0
-    receive_at_ns: int | None = None
-    receive_latest_ns: int | None = None
-    transmit_at_ns: int | None = None
-    transmit_latest_ns: int | None = None
+    due_ns: dict[_Timer, int] = field(default_factory=dict)
+    """The timers that run, and when each is over."""
 
 
 class Interrupts:
@@ -87,9 +92,9 @@ class Interrupts:
             self.cause(RXT0)
             return
         now_ns = self._clock()
-        state.receive_at_ns = now_ns + state.receive_delay_ns
-        if state.receive_absolute_ns and state.receive_latest_ns is None:
-            state.receive_latest_ns = now_ns + state.receive_absolute_ns
+        state.due_ns[_Timer.RECEIVE] = now_ns + state.receive_delay_ns
+        if state.receive_absolute_ns:
+            state.due_ns.setdefault(_Timer.RECEIVE_LATEST, now_ns + state.receive_absolute_ns)
 
     def transmitted(self, delayed: bool) -> None:
         """Descriptors with RS were written back; `delayed`: all of them with IDE (§3.3.3.1)."""
@@ -98,34 +103,27 @@ class Interrupts:
             self._transmit_due()
             return
         now_ns = self._clock()
-        state.transmit_at_ns = now_ns + state.transmit_delay_ns
-        if state.transmit_absolute_ns and state.transmit_latest_ns is None:
-            state.transmit_latest_ns = now_ns + state.transmit_absolute_ns
+        state.due_ns[_Timer.TRANSMIT] = now_ns + state.transmit_delay_ns
+        if state.transmit_absolute_ns:
+            state.due_ns.setdefault(_Timer.TRANSMIT_LATEST, now_ns + state.transmit_absolute_ns)
 
     def stop_transmit_timers(self) -> None:
         """A descriptor with RS and without IDE was written back: its TXDW is immediate (§3.3.3.1)."""
-        self._state.transmit_at_ns = self._state.transmit_latest_ns = None
+        self._stop(_Timer.TRANSMIT, _Timer.TRANSMIT_LATEST)
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
-        state = self._state
-        times = (
-            state.throttled_until_ns,
-            state.receive_at_ns,
-            state.receive_latest_ns,
-            state.transmit_at_ns,
-            state.transmit_latest_ns,
-        )
-        return min((time for time in times if time is not None), default=None)
+        due_ns = self._state.due_ns
+        return min(due_ns.values()) if due_ns else None
 
     def on_timer(self, now_ns: int) -> None:
         """Do what is due."""
-        state = self._state
-        if _due(state.receive_at_ns, now_ns) or _due(state.receive_latest_ns, now_ns):
+        over = {timer for timer, time_ns in self._state.due_ns.items() if time_ns <= now_ns}
+        if over & {_Timer.RECEIVE, _Timer.RECEIVE_LATEST}:
             self._receive_due()
-        if _due(state.transmit_at_ns, now_ns) or _due(state.transmit_latest_ns, now_ns):
+        if over & {_Timer.TRANSMIT, _Timer.TRANSMIT_LATEST}:
             self._transmit_due()
-        if _due(state.throttled_until_ns, now_ns):
+        if _Timer.THROTTLE in over:
             self._update()
 
     # registers
@@ -171,24 +169,28 @@ class Interrupts:
 
     def _receive_due(self) -> None:
         """One timer's end cancels the other (§13.4.30, §13.4.31)."""
-        self._state.receive_at_ns = self._state.receive_latest_ns = None
+        self._stop(_Timer.RECEIVE, _Timer.RECEIVE_LATEST)
         self.cause(RXT0)
 
     def _transmit_due(self) -> None:
-        self._state.transmit_at_ns = self._state.transmit_latest_ns = None
+        self._stop(_Timer.TRANSMIT, _Timer.TRANSMIT_LATEST)
         self.cause(TXDW)
+
+    def _stop(self, *timers: _Timer) -> None:
+        for timer in timers:
+            self._state.due_ns.pop(timer, None)
 
     def _update(self) -> None:
         state = self._state
         wanted = state.causes & state.mask
         if not wanted:
-            state.throttled_until_ns = None
+            self._stop(_Timer.THROTTLE)
             if state.asserted:
                 state.asserted = False
                 self._line.set_level(False)
         elif not state.asserted and self._may_rise():
             state.asserted = True
-            state.throttled_until_ns = None
+            self._stop(_Timer.THROTTLE)
             self.rises += 1
             self._line.set_level(True)
 
@@ -199,11 +201,7 @@ class Interrupts:
             return True
         now_ns = self._clock()
         if state.rose_ns is not None and now_ns < state.rose_ns + state.throttle_ns:
-            state.throttled_until_ns = state.rose_ns + state.throttle_ns
+            state.due_ns[_Timer.THROTTLE] = state.rose_ns + state.throttle_ns
             return False
         state.rose_ns = now_ns
         return True
-
-
-def _due(time_ns: int | None, now_ns: int) -> bool:
-    return time_ns is not None and time_ns <= now_ns

@@ -310,6 +310,17 @@ def test_generic_segmentation_repeats_a_constant_header(up: E1000Machine) -> Non
     assert up.fetch() == [head + data[i : i + 100] for i in (0, 100, 200)]
 
 
+def test_segmentation_as_a_stock_driver_asks_for_it(up: E1000Machine) -> None:
+    # as recorded of Linux: delayed interrupts (TIDV 8, TADV 20h), one TDT write for context, header and pages
+    for name, value in (("TIDV", 0x8), ("TADV", 0x20), ("IMS", 0x9D)):
+        up.wr(name, value)
+    p = packet(bytes(i & 0xFF for i in range(14480)), flags=ACK | PSH)
+    send_segmented(up, p, 1448, (54, 4096, 8192, 12288))
+    sent = up.fetch()
+    up.advance(0x20 * 1024)
+    assert (sent, up.rd("ICR"), up.line.rises) == (p.segments(1448), mask("ICR", "TXDW", "TXQE"), 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 6000),
