@@ -1,7 +1,7 @@
 """Builds the one native extension; everything else about the package is in pyproject.toml.
 
-The C structs of the standards' records are written from `testbed/spec` at build time, so that an offset is declared once
-for both languages. `VIRTBED_SANITIZE=address,undefined` builds with those sanitizers.
+The C structs of the standards' records are written from `testbed/spec` at build time, so that an offset is
+declared once for both languages. `VIRTBED_SANITIZE=address,undefined` builds with those sanitizers.
 """
 
 import os
@@ -28,10 +28,20 @@ def extension() -> Extension:
     link_flags: list[str] = []
     sanitizers = os.environ.get("VIRTBED_SANITIZE", "")
     if sanitizers:
-        compile_flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-O1"]
+        compile_flags += [
+            f"-fsanitize={sanitizers}",
+            "-fno-omit-frame-pointer",
+            "-fno-sanitize-recover=undefined",
+            "-O1",
+        ]
         link_flags += [f"-fsanitize={sanitizers}"]
-    sources = [str(NATIVE / "_core.pyx"), *sorted(str(p.relative_to(ROOT)) for p in (ROOT / NATIVE).glob("*.c") if p.name != "_core.c")]
-    headers = sorted(str(p.relative_to(ROOT)) for p in (ROOT / NATIVE).glob("*.[hp]*") if p.suffix in (".h", ".pxi"))
+    sources = [
+        str(NATIVE / "_core.pyx"),
+        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / NATIVE).glob("*.c") if p.name != "_core.c"),
+    ]
+    headers = sorted(
+        str(p.relative_to(ROOT)) for p in (ROOT / NATIVE).glob("*.[hp]*") if p.suffix in (".h", ".pxi")
+    )
     return Extension(
         "testbed.native._core",
         sources=sources,
@@ -39,7 +49,6 @@ def extension() -> Extension:
         include_dirs=[str(NATIVE)],
         extra_compile_args=compile_flags,
         extra_link_args=link_flags,
-        define_macros=[("CYTHON_USE_TYPE_SPECS", "0")],
     )
 
 
@@ -48,8 +57,13 @@ def main() -> None:
     from testbed.spec.c_header import c_header
 
     write_if_changed(ROOT / NATIVE / "layouts.h", c_header())
-    # -Wno flags concern only code that Cython writes.
-    directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False}
+    directives = {
+        "language_level": 3,
+        "boundscheck": False,
+        "wraparound": False,
+        "cdivision": True,
+        "initializedcheck": False,
+    }
     setup(ext_modules=cythonize([extension()], compiler_directives=directives))
 
 

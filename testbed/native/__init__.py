@@ -1,6 +1,7 @@
 """What is native: ordered loads and stores, bursts of descriptors, copies, page walks, frame fill and check.
 
-One Cython extension over C. It knows bytes and offsets and has no policy. Where it is missing, the message says how to build it.
+One Cython extension over C. It knows bytes and offsets and has no policy. Where it is missing, the message
+says how to build it.
 """
 
 try:
@@ -52,7 +53,8 @@ try:
     )
 except ImportError as error:  # pragma: no cover - only on an unbuilt tree
     raise ImportError(
-        f"the native extension of virtbed is not built ({error}); build it with: python setup.py build_ext --inplace"
+        f"the native extension of virtbed is not built ({error}); "
+        "build it with: python setup.py build_ext --inplace"
     ) from error
 
 __all__ = [

@@ -35,7 +35,9 @@ class FrameStore(Burst):
 
 class SinkStore(Burst):
     def __init__(self, size_bytes: int, frame_max: int) -> None: ...
-    def take(self, frames: Burst, first: int, counters: Pinned, offset: int = 0, keep: bool = True) -> int: ...
+    def take(
+        self, frames: Burst, first: int, counters: Pinned, offset: int = 0, keep: bool = True
+    ) -> int: ...
 
 def address_echo(frames: Burst, port: int, frame_max: int, counters: Pinned, offset: int = 0) -> None: ...
 
@@ -120,8 +122,18 @@ def deliver_spread(rings: Sequence[DeviceRing], frames: Burst, first: int, port:
 class SplitDevice(DeviceRing):
     position: int
     def __init__(
-        self, memory: Regions, size: int, desc: int, avail: int, used: int, counters: Pinned, counters_offset: int = 0,
-        event_idx: bool = False, indirect: bool = False, merge: bool = False, in_order: bool = False,
+        self,
+        memory: Regions,
+        size: int,
+        desc: int,
+        avail: int,
+        used: int,
+        counters: Pinned,
+        counters_offset: int = 0,
+        event_idx: bool = False,
+        indirect: bool = False,
+        merge: bool = False,
+        in_order: bool = False,
     ) -> None: ...
     def fetch(self, to: Burst, limit: int = 256) -> int: ...
     def complete(self, done: Burst) -> bool: ...
@@ -133,9 +145,23 @@ class SplitDevice(DeviceRing):
 
 class SplitDriver(Watched):
     def __init__(
-        self, rings: Pinned, rings_gpa: int, size: int, desc: int, avail: int, used: int, slots: Pinned, slots_gpa: int,
-        slot_bytes: int, device_writes: bool, parts: int = 1, tables: Pinned | None = None, tables_gpa: int = 0,
-        event_idx: bool = False, merge: bool = False, in_order: bool = False,
+        self,
+        rings: Pinned,
+        rings_gpa: int,
+        size: int,
+        desc: int,
+        avail: int,
+        used: int,
+        slots: Pinned,
+        slots_gpa: int,
+        slot_bytes: int,
+        device_writes: bool,
+        parts: int = 1,
+        tables: Pinned | None = None,
+        tables_gpa: int = 0,
+        event_idx: bool = False,
+        merge: bool = False,
+        in_order: bool = False,
     ) -> None: ...
     def reserve(self, to: Burst, want: int = 256) -> int: ...
     def send(self, filled: Burst) -> bool: ...
@@ -153,8 +179,18 @@ class SplitDriver(Watched):
 
 class PackedDevice(DeviceRing):
     def __init__(
-        self, memory: Regions, size: int, desc: int, driver_event: int, device_event: int, counters: Pinned, counters_offset: int = 0,
-        event_idx: bool = False, indirect: bool = False, merge: bool = False, in_order: bool = False,
+        self,
+        memory: Regions,
+        size: int,
+        desc: int,
+        driver_event: int,
+        device_event: int,
+        counters: Pinned,
+        counters_offset: int = 0,
+        event_idx: bool = False,
+        indirect: bool = False,
+        merge: bool = False,
+        in_order: bool = False,
     ) -> None: ...
     def fetch(self, to: Burst, limit: int = 256) -> int: ...
     def complete(self, done: Burst) -> bool: ...
@@ -169,9 +205,23 @@ class PackedDevice(DeviceRing):
 
 class PackedDriver(Watched):
     def __init__(
-        self, rings: Pinned, rings_gpa: int, size: int, desc: int, driver_event: int, device_event: int, slots: Pinned, slots_gpa: int,
-        slot_bytes: int, device_writes: bool, parts: int = 1, tables: Pinned | None = None, tables_gpa: int = 0,
-        event_idx: bool = False, merge: bool = False, in_order: bool = False,
+        self,
+        rings: Pinned,
+        rings_gpa: int,
+        size: int,
+        desc: int,
+        driver_event: int,
+        device_event: int,
+        slots: Pinned,
+        slots_gpa: int,
+        slot_bytes: int,
+        device_writes: bool,
+        parts: int = 1,
+        tables: Pinned | None = None,
+        tables_gpa: int = 0,
+        event_idx: bool = False,
+        merge: bool = False,
+        in_order: bool = False,
     ) -> None: ...
     def reserve(self, to: Burst, want: int = 256) -> int: ...
     def send(self, filled: Burst) -> bool: ...
@@ -215,7 +265,13 @@ class ReplaySource:
 
 class FlowSink:
     def __init__(
-        self, flow: int, magic: int, checked: bool = True, digests: Buffer | None = None, total: int = 0, source_mac: bytes = b""
+        self,
+        flow: int,
+        magic: int,
+        checked: bool = True,
+        digests: Buffer | None = None,
+        total: int = 0,
+        source_mac: bytes = b"",
     ) -> None: ...
     @property
     def received(self) -> int: ...
@@ -250,7 +306,12 @@ class HostMap:
 
 class Stage2:
     def __init__(
-        self, host_map: HostMap, root_hpa: int, input_bits: int = 48, start_level: int = 0, output_bits: int = 48
+        self,
+        host_map: HostMap,
+        root_hpa: int,
+        input_bits: int = 48,
+        start_level: int = 0,
+        output_bits: int = 48,
     ) -> None: ...
     @property
     def root_hpa(self) -> int: ...
@@ -276,18 +337,34 @@ class Iotlb:
     def misses(self) -> int: ...
     def __len__(self) -> int: ...
     def find_context(self, stream: int, substream: int | None = None) -> int | None: ...
-    def add_context(self, stream: int, substream: int | None, vmid: int, asid: int, bypass: bool = False) -> int | None: ...
+    def add_context(
+        self, stream: int, substream: int | None, vmid: int, asid: int, bypass: bool = False
+    ) -> int | None: ...
     def drop_streams(self, first: int, last: int) -> int: ...
     def drop_context(self, stream: int, substream: int | None) -> int: ...
     def fill(
-        self, context: int, address: int, output: int, block_bytes: int, permissions: int, is_global: bool, stage1_bytes: int
+        self,
+        context: int,
+        address: int,
+        output: int,
+        block_bytes: int,
+        permissions: int,
+        is_global: bool,
+        stage1_bytes: int,
     ) -> None: ...
     def lookup(self, context: int, address: int, needed: int) -> int | None: ...
     def translate(
         self, requests: Pinned, first: int, count: int, pieces: Pinned, used: int = 0
     ) -> tuple[int, int, bool]: ...
     def invalidate(
-        self, vmid: int | None, asid: int | None, match_global: bool, first: int, last: int, stage1: bool, stage2: bool
+        self,
+        vmid: int | None,
+        asid: int | None,
+        match_global: bool,
+        first: int,
+        last: int,
+        stage1: bool,
+        stage2: bool,
     ) -> int: ...
 
 E1000_TX_DONE: int
@@ -300,7 +377,9 @@ E1000_RX_SMALL: int
 
 class E1000Transmit(Watched):
     head: int
-    def __init__(self, memory: Regions, counters: Pinned, counters_offset: int, statistics: Pinned) -> None: ...
+    def __init__(
+        self, memory: Regions, counters: Pinned, counters_offset: int, statistics: Pinned
+    ) -> None: ...
     def reset(self) -> None: ...
     def set_ring(self, base: int, descriptors: int) -> None: ...
     def set_tail(self, value: int) -> None: ...
@@ -316,20 +395,36 @@ class E1000Transmit(Watched):
 
 class E1000Receive(Watched):
     head: int
-    def __init__(self, memory: Regions, counters: Pinned, counters_offset: int, statistics: Pinned) -> None: ...
+    def __init__(
+        self, memory: Regions, counters: Pinned, counters_offset: int, statistics: Pinned
+    ) -> None: ...
     def reset(self) -> None: ...
     def set_ring(self, base: int, descriptors: int) -> None: ...
     def set_tail(self, value: int) -> None: ...
     @property
     def tail(self) -> int: ...
     def configure(
-        self, enabled: bool, buffer_bytes: int, long_frames: bool, strip_fcs: bool, strip_tag: bool,
-        threshold_shift: int, small_bytes: int,
+        self,
+        enabled: bool,
+        buffer_bytes: int,
+        long_frames: bool,
+        strip_fcs: bool,
+        strip_tag: bool,
+        threshold_shift: int,
+        small_bytes: int,
     ) -> None: ...
     def configure_checksums(self, start: int, ip: bool, tu: bool, ipv6: bool) -> None: ...
     def configure_filter(
-        self, unicast_all: bool, multicast_all: bool, broadcast: bool, multicast_offset: int, vlan: bool,
-        cfi_check: bool, cfi: bool, discard_pause: bool, pass_control: bool,
+        self,
+        unicast_all: bool,
+        multicast_all: bool,
+        broadcast: bool,
+        multicast_offset: int,
+        vlan: bool,
+        cfi_check: bool,
+        cfi: bool,
+        discard_pause: bool,
+        pass_control: bool,
     ) -> None: ...
     def configure_types(self, vet: int, control_type: int, control_mac: bytes) -> None: ...
     def set_address(self, index: int, mac: bytes, valid: bool, source: bool) -> None: ...

@@ -43,5 +43,6 @@ def _declarations(module: ModuleType) -> list[str]:
 
 def c_header() -> str:
     """Return the text of `layouts.h`."""
-    head = "/* Written by setup.py from testbed/spec. */\n#pragma once\n#include <stddef.h>\n#include <stdint.h>\n\n"
+    head = "/* Written by setup.py from testbed/spec. */\n#pragma once\n"
+    head += "#include <stddef.h>\n#include <stdint.h>\n\n"
     return head + "\n".join("".join(_declarations(module)) for module in _MODULES)

@@ -21,7 +21,8 @@ IPV4: Final = Record(
 )  # fmt: skip
 IPV6: Final = Record(
     "ipv6", 40, "RFC 8200 §3, big-endian",
-    Field("version_class_flow", 0, 4), Field("payload_length", 4, 2), Field("next_header", 6, 1), Field("hop_limit", 7, 1),
+    Field("version_class_flow", 0, 4), Field("payload_length", 4, 2), Field("next_header", 6, 1),
+    Field("hop_limit", 7, 1),
     Field("source", 8, 1, count=16), Field("destination", 24, 1, count=16),
 )  # fmt: skip
 UDP: Final = Record(

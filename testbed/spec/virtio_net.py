@@ -20,7 +20,9 @@ NET_CONFIG: Final = Record(
     Field("speed", 12, 4, "Mbit/s, 0xffffffff: not known"), Field("duplex", 16, 1),
 )  # fmt: skip
 
-CTRL: Final = Record("virtio_net_ctrl", 2, "virtio 1.2 §5.1.6.5", Field("class", 0, 1), Field("command", 1, 1))
+CTRL: Final = Record(
+    "virtio_net_ctrl", 2, "virtio 1.2 §5.1.6.5", Field("class", 0, 1), Field("command", 1, 1)
+)
 CTRL_MQ: Final = Record("virtio_net_ctrl_mq", 2, "virtio 1.2 §5.1.6.5.5", Field("virtqueue_pairs", 0, 2))
 CTRL_OK: Final = 0
 CTRL_ERR: Final = 1

@@ -11,7 +11,6 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from struct import error as StructError
 
-
 from testbed.errors import ConfigError
 from testbed.messages.entries import FlowEntry
 from testbed.native import frame_digest
