@@ -1,7 +1,7 @@
 """The flows of a guest: what the launcher asks for, carried out by senders and receivers on its NICs.
 
 Reference: testbed/messages/control.py (Expect, Start, Collect, Cancel and their answers). Not modelled: a
-flow whose two ends are the same guest.
+flow between two NICs of the same guest.
 """
 
 import time

@@ -20,11 +20,9 @@ _HOST_BITS: Final = 17
 _FIRST_PORT: Final = 1024
 
 
-def headers(flow: FlowEntry, frame_bytes: int, reply: bool = False) -> bytes:
-    """Return the 42 bytes before the tag of a frame of this flow (of its answers where `reply`)."""
+def headers(flow: FlowEntry, frame_bytes: int) -> bytes:
+    """Return the 42 bytes before the tag of a frame of this flow."""
     source, destination = parse_mac(flow.source_mac), parse_mac(flow.destination_mac)
-    if reply:
-        source, destination = destination, source
     ethernet = destination + source + spec.ETHERTYPE_IPV4.to_bytes(2, "big")
     datagram_bytes = frame_bytes - spec.ETHERNET.size
     ip = bytearray(spec.IPV4.size)
