@@ -134,8 +134,7 @@ class E1000:
     # the device as a whole
 
     def reset(self) -> None:
-        """Do a device reset (§14.7, CTRL.RST): everything but the PHY, the EEPROM's content and what it
-        names."""
+        """Do a device reset (§14.7, CTRL.RST): everything but the PHY and the EEPROM's content."""
         self.registers.reset(e1000.PRESERVED_BY_RESET)
         self.eeprom.reset()
         self.interrupts.reset()
@@ -193,8 +192,7 @@ class E1000:
         return self.receive.enabled and self.transmit.loop is None
 
     def deliver(self, burst: Burst, first: int, number: int) -> int:
-        """Store the frames for port `number` from `first` on; return the index of the first that must
-        wait."""
+        """Store the frames for port `number` from `first` on; return the index of the first that waits."""
         if not self.receiving:
             self.count_dropped("link_down", burst.count_for(number, first))
             return len(burst)

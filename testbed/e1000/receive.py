@@ -89,8 +89,7 @@ class ReceiveUnit:
         self._configure(0)
 
     def deliver(self, burst: Burst, first: int, number: int) -> int:
-        """Store the frames for port `number` from `first` on; return the index of the first that must
-        wait."""
+        """Store the frames for port `number` from `first` on; return the index of the first that waits."""
         stopped, events = self.ring.deliver(burst, first, number)
         if events:
             self._raise(events)

@@ -131,8 +131,7 @@ class RegisterFile:
         self._values[self.registers[name].at(index)] = value
 
     def on_read(self, name: str, handler: Read) -> None:
-        """Let `handler` give the value of a single register. The rule of an RC row still clears the
-        storage."""
+        """Let `handler` give the value of a single register. An RC row's storage is still cleared."""
         self._bind_read(self._single(name), handler)
 
     def on_write(self, name: str, handler: Write) -> None:
@@ -313,8 +312,7 @@ class RegisterFile:
         return counted
 
     def _store(self, offset: int, reg: Reg) -> Write | None:
-        """Return the function that stores a written value by the row's rule; None where the rule stores
-        nothing."""
+        """Return what stores a written value by the row's rule; None where the rule stores nothing."""
         values, reset, kept = self._values, reg.reset, self._protected.get(offset, 0)
         mask = _value_mask(reg) & ~kept
 

@@ -21,6 +21,7 @@ cdef extern from "e1000_transmit.h":
         port_counters_t* count
         e1000_statistics_t* stats
     void e1000_transmit_reset(e1000_transmit*)
+    void e1000_transmit_head(e1000_transmit*, uint32_t)
     uint32_t e1000_transmit_fetch(e1000_transmit*, burst*, uint32_t) nogil
     uint32_t e1000_transmit_complete(e1000_transmit*) nogil
     bint e1000_transmit_ready(void*) noexcept nogil
@@ -120,8 +121,7 @@ cdef class E1000Transmit(Watched):
 
     @head.setter
     def head(self, uint32_t value):
-        self.q.ring.head = self.q.next = value
-        self.q.ring.fault, self.q.starved = 0, 0xffffffff
+        e1000_transmit_head(&self.q, value)
 
     def fetch(self, Burst to, uint32_t limit=256):
         """Turn descriptors into frames; return how many. What is in flight stays so until `complete`."""

@@ -27,6 +27,12 @@ static inline bool ring_usable(const struct e1000_ring *r) { return r->enabled &
 #define E1000_FAULT(name) ((int)(offsetof(port_counters_t, fault_##name) / 8))
 static inline void count_fault(port_counters_t *count, int fault) { ((uint64_t *)count)[fault]++; }
 
+/* Return where the descriptors are, or NULL where they are not all in memory. */
+static inline struct e1000_desc *ring_memory(const struct e1000_ring *r) {
+  uint8_t *host = regions_resolve(r->memory, r->base, (uint64_t)r->size * sizeof(struct e1000_desc));
+  return host && (uintptr_t)host % sizeof(struct e1000_desc) == 0 ? (struct e1000_desc *)host : NULL;
+}
+
 /* Return the descriptors, or NULL where the ring cannot be used; what the guest did wrong is counted once. */
 static inline struct e1000_desc *ring_open(struct e1000_ring *r, port_counters_t *count) {
   if (unlikely(!ring_usable(r))) return NULL;
@@ -34,12 +40,9 @@ static inline struct e1000_desc *ring_open(struct e1000_ring *r, port_counters_t
     count_fault(count, r->fault = E1000_FAULT(register));
     return NULL;
   }
-  uint8_t *host = regions_resolve(r->memory, r->base, (uint64_t)r->size * sizeof(struct e1000_desc));
-  if (unlikely(!host || (uintptr_t)host % sizeof(struct e1000_desc))) {
-    count_fault(count, r->fault = E1000_FAULT(address));
-    return NULL;
-  }
-  return (struct e1000_desc *)host;
+  struct e1000_desc *host = ring_memory(r);
+  if (unlikely(!host)) count_fault(count, r->fault = E1000_FAULT(address));
+  return host;
 }
 
 /* Read a descriptor once: a guest that changes it meanwhile changes nothing for us. */

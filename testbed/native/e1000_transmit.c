@@ -373,10 +373,18 @@ uint32_t e1000_transmit_fetch(struct e1000_transmit *q, struct burst *b, uint32_
   return b->frames_n;
 }
 
-/* Write back what was fetched (§3.4.2). Only the status byte changes, with release: whoever sees DD may use the buffer again. */
+/* A write of TDH: nothing is in flight any more. */
+void e1000_transmit_head(struct e1000_transmit *q, uint32_t head) {
+  q->ring.head = q->next = head;
+  q->ring.fault = 0, q->starved = NO_TAIL, q->skipping = q->tso.active = false;
+}
+
+/* Write back what was fetched (§3.4.2). Only the status byte changes, with release: whoever sees DD may use the buffer again.
+ * What was sent is done even where the unit has been turned off or the link has gone down meanwhile. */
 uint32_t e1000_transmit_complete(struct e1000_transmit *q) {
-  struct e1000_desc *ring = ring_open(&q->ring, q->count);
-  if (unlikely(!ring || q->next >= q->ring.size)) { q->next = q->ring.head; return 0; }
+  if (q->ring.head == q->next) return 0;
+  struct e1000_desc *ring = ring_memory(&q->ring);
+  if (unlikely(!ring || q->ring.head >= q->ring.size || q->next >= q->ring.size)) { q->ring.head = q->next; return 0; }
   uint32_t events = 0, before = ring_owned(&q->ring, q->ring.head);
   for (uint32_t i = q->ring.head; i != q->next; i = ring_after(&q->ring, i)) {
     uint8_t *bytes = (uint8_t *)&ring[i], cmd = load_relaxed(&bytes[offsetof(e1000_tx_legacy_t, cmd)]);
@@ -384,7 +392,6 @@ uint32_t e1000_transmit_complete(struct e1000_transmit *q) {
     store_release(&bytes[offsetof(e1000_tx_legacy_t, status)], (uint8_t)E1000_RING_TX_STATUS_DD);
     events |= cmd & E1000_RING_CMD_IDE ? E1000_TX_DELAYED : E1000_TX_DONE;
   }
-  if (q->ring.head == q->next) return 0;
   q->ring.head = q->next;
   uint32_t after = ring_owned(&q->ring, q->ring.head);
   if (after == 0) events |= E1000_TX_EMPTY;

@@ -43,6 +43,7 @@ struct e1000_transmit {
 };
 
 void e1000_transmit_reset(struct e1000_transmit *q);
+void e1000_transmit_head(struct e1000_transmit *q, uint32_t head);
 uint32_t e1000_transmit_fetch(struct e1000_transmit *q, struct burst *b, uint32_t limit);
 uint32_t e1000_transmit_complete(struct e1000_transmit *q);
 int e1000_transmit_ready(void *queue);

@@ -45,7 +45,8 @@ def receive(machine: E1000Machine, data: bytes, **header: int) -> list[bytes]:
     """Deliver a frame with an offload request; return what the driver finds."""
     if not machine.rx_size:
         machine.start_receive()
-    machine.device.deliver(Sender().burst(data, **header), 0, PORT)
+    sender = Sender()  # its memory is where the burst's frames lie
+    machine.device.deliver(sender.burst(data, **header), 0, PORT)
     return [taken.data for taken in machine.take()]
 
 
@@ -85,7 +86,8 @@ def test_completed_checksum_is_found_good(machine: E1000Machine) -> None:
     machine.wr("RXCSUM", mask("RXCSUM", "IPOFLD", "TUOFLD"))
     machine.start_receive()
     p = packet(bytes(100))
-    machine.device.deliver(Sender().burst(with_ip_sum(p), **offload(p)), 0, PORT)
+    sender = Sender()
+    machine.device.deliver(sender.burst(with_ip_sum(p), **offload(p)), 0, PORT)
     assert machine.take()[0].errors == 0
 
 
@@ -107,7 +109,8 @@ def test_ecn_flag_of_the_kind_is_nothing_to_the_receiver(machine: E1000Machine) 
 def test_segments_wait_until_there_is_room_for_all(machine: E1000Machine) -> None:
     machine.start_receive(16, post=3)
     p = packet(bytes(5000))
-    burst = Sender().burst(with_ip_sum(p), **offload(p, virtio_net.GSO_TCPV4, 1000))
+    sender = Sender()
+    burst = sender.burst(with_ip_sum(p), **offload(p, virtio_net.GSO_TCPV4, 1000))
     waits = machine.device.deliver(burst, 0, PORT)
     early = machine.take()
     machine.refill(2)

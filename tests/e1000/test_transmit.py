@@ -265,6 +265,32 @@ def test_reset_with_a_burst_in_flight_writes_nothing_back(up: E1000Machine) -> N
     assert (up.tx_status(0), up.rd("TDH"), up.rd("ICR")) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("cut", ["link", "TCTL", "TDT"])
+def test_frames_in_flight_are_done_once_whatever_is_turned_off(up: E1000Machine, cut: str) -> None:
+    up.send(up.legacy(frame()))
+    burst = Burst()
+    up.device.transmit.fetch(burst, 1)
+    if cut == "link":
+        up.device.set_link(False)
+    else:
+        up.wr(cut, 0 if cut == "TCTL" else 0x8000)
+    up.device.transmit.complete(burst)
+    up.device.set_link(True)
+    up.wr("TCTL", mask("TCTL", "EN"))
+    up.wr("TDT", 1)
+    assert (up.tx_status(0), up.fetch(), up.rd("TDH")) == (1, [], 1)
+
+
+def test_writing_the_head_forgets_a_half_packet(up: E1000Machine) -> None:
+    for _ in range(5):
+        up.put_tx(ring.LEGACY.pack(address=OUTSIDE, length=60))
+    up.kick()
+    up.fetch()
+    up.wr("TDH", 5)
+    up.send(up.legacy(frame()))
+    assert up.fetch() == [frame()]
+
+
 def test_low_bits_of_base_and_length_are_ignored(up: E1000Machine) -> None:
     up.wr("TDBAL", TX_RING | 0xF)
     up.wr("TDLEN", 1024 | 0x7F)
