@@ -136,8 +136,12 @@ class StrictMemory:
 
     def pinned(self, gpa: int, size_bytes: int) -> Pinned:
         """Return a range for a native driver; it must lie in one region."""
+        return Pinned(self.view(gpa, size_bytes))
+
+    def view(self, gpa: int, size_bytes: int) -> memoryview:
+        """Return a range as it is mapped; it must lie in one region."""
         ((offset, size),) = self.pieces(gpa, size_bytes)
-        return Pinned(self._bytes[offset : offset + size])
+        return self._bytes[offset : offset + size]
 
     def image(self) -> bytes:
         """Return everything that the guest has, for comparisons."""
