@@ -37,7 +37,7 @@ class _Flows:
     def phase(self, index: int, sections: list[AnyFlow]) -> tuple[Flow, ...]:
         flows: list[Flow] = []
         replays: dict[tuple[End, End], Path] = {}
-        counted: dict[End, Path] = {}
+        sunk: dict[End, tuple[Path, Flow]] = {}
         written = self.checked.document.data["workloads"]
         is_list = isinstance(written, list) and isinstance(written[index], list)
         for i, section in enumerate(sections):
@@ -48,8 +48,8 @@ class _Flows:
             flows.append(flow)
             if flow.kind == "replay":
                 self._told_apart(path, flow, replays)
-            if self._back_end(flow.source) == "sink" and (flow.kind == "replay" or not flow.verify):
-                self._counted_apart(path, flow, counted)
+            if self._back_end(flow.source) == "sink":
+                self._counted_apart(path, flow, sunk)
         return tuple(flows)
 
     def _told_apart(self, path: Path, flow: Flow, replays: dict[tuple[End, End], Path]) -> None:
@@ -59,13 +59,12 @@ class _Flows:
             text = f"cannot run at the same time as the replay on line {line}, which has the same NICs: "
             self._add(path, text + "their frames could not be told apart")
 
-    def _counted_apart(self, path: Path, flow: Flow, counted: dict[End, Path]) -> None:
-        first = counted.setdefault(flow.source, path)
-        if first != path:
-            line = self.checked.document.line(first)
-            text = f"cannot run at the same time as the flow on line {line}: what the sink behind "
-            text += f"{self._end_name(flow.source)} does not verify, it counts whatever flow it is of"
-            self._add(path, text)
+    def _counted_apart(self, path: Path, flow: Flow, sunk: dict[End, tuple[Path, Flow]]) -> None:
+        first, other = sunk.setdefault(flow.source, (path, flow))
+        if first != path and "replay" in (flow.kind, other.kind):
+            line, name = self.checked.document.line(first), self._end_name(flow.source)
+            text = f"cannot run at the same time as the flow on line {line}: the sink behind {name} counts "
+            self._add(path, text + "every frame for a replay")
 
     def _flow(self, path: Path, section: AnyFlow) -> Flow | None:
         source = self._end((*path, "from"), section.source, "send from")

@@ -162,13 +162,17 @@ class Sink(_Reflector):
 class Echo(_Reflector):
     """Sends every frame back to the guest that sent it, in order."""
 
+    def refresh(self) -> None:
+        """As every back end; new receive rings are looked at only while a path waits for them."""
+        super().refresh()
+        self._look_where_needed()
+
     def work(self) -> Iterator[Work]:
         """The transmit queues, and the receive queues while a path waits for buffers."""
         for path in self._paths:
             yield path.ring, partial(self.turn, path)
         for ring in self.port.room:
             yield ring, self.retry
-        self._look_where_needed()
 
     def turn(self, path: Path) -> bool:
         """Move one path's burst as far as there are buffers; True: something moved."""

@@ -1,7 +1,8 @@
 """Flows that end in a sink of the vmm: it answers for them as a receiving guest does.
 
-A verified flow is checked frame by frame; of an unverified one the sink counts what comes in while the flow
-lasts, so one such flow at a time goes to a sink. Not modelled: comparison with a capture.
+A verified flow is checked frame by frame. Of an unverified flow that has a sink for itself, the sink counts
+what comes in while the flow lasts; where several share one, each is told by the tags of its frames.
+Not modelled: comparison with a capture.
 """
 
 import time
@@ -32,31 +33,44 @@ _NS_PER_SECOND: Final = 1e9
 class _Flow:
     """A flow that is expected."""
 
+    entry: FlowEntry
     sink: Sink
-    checked: FlowSink | None
     frames_before: int
     bytes_before: int
+    tagged: FlowSink | None = None
+    """Accounts its frames by their tags, where it does."""
     sent: int | None = None
     asked_ns: int = 0
     """When `Collect` came."""
 
+    def tell_by_tags(self) -> None:
+        """Tell its frames from others' by their tags; a capture's have none."""
+        if self.tagged is None and self.entry.kind == "pktgen":
+            self.tagged = FlowSink(self.entry.id, MAGIC_DATA, self.entry.verify)
+            self.sink.expect(self.tagged)
+
+    def forget(self) -> None:
+        """Look at its tags no more."""
+        if self.tagged is not None:
+            self.sink.forget(self.tagged)
+
     def arrived(self) -> int:
         """Frames so far, sound or not."""
-        if self.checked is not None:
-            return self.checked.received + self.checked.corrupted
+        if self.tagged is not None:
+            return self.tagged.received + self.tagged.corrupted
         return self.sink.frames - self.frames_before
 
-    def result(self, flow_id: int) -> Received:
-        checked, sink = self.checked, self.sink
-        if checked is None:
-            span_ns, counted = sink.arrived_ns - sink.first_ns, sink.byte_count - self.bytes_before
-            return _received(flow_id, self.arrived(), counted, span_ns)
-        return _received(
-            flow_id,
-            checked.received,
-            checked.byte_count,
-            checked.span_ns,
-            (checked.reordered, checked.corrupted, checked.duplicated),
+    def result(self) -> Received:
+        """Return what arrived."""
+        tagged, sink = self.tagged, self.sink
+        return Received(
+            flow_id=self.entry.id,
+            received=tagged.received if tagged else self.arrived(),
+            reordered=tagged.reordered if tagged else 0,
+            corrupted=tagged.corrupted if tagged else 0,
+            duplicated=tagged.duplicated if tagged else 0,
+            bytes=tagged.byte_count if tagged else sink.byte_count - self.bytes_before,
+            seconds=(tagged.span_ns if tagged else sink.arrived_ns - sink.first_ns) / _NS_PER_SECOND,
         )
 
 
@@ -77,8 +91,7 @@ class SinkFlows:
         if isinstance(message, Expect):
             self._expect(message.flow)
         elif isinstance(message, Collect):
-            flow = self._flows[message.flow_id]
-            flow.sent, flow.asked_ns = message.sent, self._clock()
+            self._collect(message)
         elif isinstance(message, Cancel):
             self._forget(message.flow_id)
 
@@ -88,7 +101,7 @@ class SinkFlows:
             if flow.sent is None:
                 continue
             if flow.arrived() >= flow.sent or self._clock() >= self._quiet_at(flow):
-                self._send(flow.result(flow_id))
+                self._send(flow.result())
                 self._forget(flow_id)
 
     def deadline_ns(self) -> int | None:
@@ -96,15 +109,22 @@ class SinkFlows:
         due = (self._quiet_at(flow) for flow in self._flows.values() if flow.sent is not None)
         return min(due, default=None)
 
-    def _expect(self, flow: FlowEntry) -> None:
-        sink = self._sinks[f"{flow.source}.nic{flow.source_nic}"]
-        sink.restart()
-        checked = None
-        if flow.verify and flow.kind == "pktgen":
-            checked = FlowSink(flow.id, MAGIC_DATA)
-            sink.expect(checked)
-        self._flows[flow.id] = _Flow(sink, checked, sink.frames, sink.byte_count)
-        self._send(Expecting(flow_id=flow.id))
+    def _expect(self, entry: FlowEntry) -> None:
+        sink = self._sinks[f"{entry.source}.nic{entry.source_nic}"]
+        others = [flow for flow in self._flows.values() if flow.sink is sink]
+        if not others:
+            sink.restart()
+        flow = self._flows[entry.id] = _Flow(entry, sink, sink.frames, sink.byte_count)
+        if others or entry.verify:
+            flow.tell_by_tags()
+        for other in others:
+            other.tell_by_tags()
+        self._send(Expecting(flow_id=entry.id))
+
+    def _collect(self, message: Collect) -> None:
+        flow = self._flows.get(message.flow_id)
+        if flow is not None:
+            flow.sent, flow.asked_ns = message.sent, self._clock()
 
     @staticmethod
     def _quiet_at(flow: _Flow) -> int:
@@ -112,20 +132,5 @@ class SinkFlows:
 
     def _forget(self, flow_id: int) -> None:
         flow = self._flows.pop(flow_id, None)
-        if flow is not None and flow.checked is not None:
-            flow.sink.forget(flow.checked)
-
-
-def _received(
-    flow_id: int, frames: int, byte_count: int, span_ns: int, wrong: tuple[int, int, int] = (0, 0, 0)
-) -> Received:
-    reordered, corrupted, duplicated = wrong
-    return Received(
-        flow_id=flow_id,
-        received=frames,
-        reordered=reordered,
-        corrupted=corrupted,
-        duplicated=duplicated,
-        bytes=byte_count,
-        seconds=span_ns / _NS_PER_SECOND,
-    )
+        if flow is not None:
+            flow.forget()
