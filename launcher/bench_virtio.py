@@ -10,6 +10,7 @@ Not modelled: peers in other virtual machines; several NICs.
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -19,7 +20,7 @@ from launcher import figures
 from launcher.forkclient import ROLES
 from launcher.peers import Shape, bare_ring, dpdk
 from launcher.prepare import plan_fitting
-from launcher.result import FlowResult, Machine, Result, machine
+from launcher.result import Machine, Result, machine
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.spread import Spread, ratios
@@ -56,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of each measurement."""
     pairs: int = 3
     queues: int = 1
+    """Queue pairs, with a flow for each."""
     queue_size: int = 1024
     in_order: bool = False
     in_flight: int = 0
@@ -67,8 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise ConfigError where the settings do not go together."""
-        if self.in_flight not in (0, 1) or (self.in_flight and self.path != "echo"):
-            raise ConfigError("--in-flight: must be 1, with --path echo, or left out")
+        if self.in_flight not in (0, 1) or (self.in_flight and (self.path != "echo" or self.queues > 1)):
+            raise ConfigError("--in-flight: must be 1, with --path echo and one queue, or left out")
 
 
 class VirtioResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,6 +100,15 @@ class VirtioResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return {name: spread for name, spread in named.items() if spread is not None}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One measurement of ours, all flows together."""
+
+    frames_per_second: float
+    bits_per_second: float
+    latency_us: dict[str, float] | None
+
+
 class BenchFailed(Exception):
     """A run of the testbed did not end well; `result` says how."""
 
@@ -112,6 +123,7 @@ def topology(settings: Settings) -> dict[str, Any]:
         "kind": "virtio-net",
         "ring": settings.ring,
         "queue_size": settings.queue_size,
+        "queue_pairs": settings.queues,
         "in_order": settings.in_order,
         "backend": "bridge" if settings.path == "forward" else settings.path,
     }
@@ -131,7 +143,7 @@ def topology(settings: Settings) -> dict[str, Any]:
         "name": f"bench-virtio-{os.getpid()}",
         "poll": settings.poll if settings.poll != "0" else 0,
         "guests": {name: {"nics": [nic]} for name in guests},
-        "workloads": [flow],
+        "workloads": [[flow] * settings.queues],
     }
 
 
@@ -153,12 +165,12 @@ def measure_virtio(
     plan, load_average = plan_for(settings), os.getloadavg()[0]
     if settings.peer:
         dpdk.check_installed()
-    flows: list[FlowResult] = []
+    ours: list[Measured] = []
     theirs: list[float] = []
     limits: list[float] = []
     for number in range(1, settings.pairs + 1):
-        flows.append(_ours(plan, roles))
-        line = f"pair {number} of {settings.pairs}: {figures.mega(flows[-1].frames_per_second)} Mframe/s"
+        ours.append(_ours(plan, roles))
+        line = f"pair {number} of {settings.pairs}: {figures.mega(ours[-1].frames_per_second)} Mframe/s"
         if settings.peer:
             theirs.append(_peer(settings))
             line += f", {settings.peer} {figures.mega(theirs[-1])}"
@@ -166,15 +178,19 @@ def measure_virtio(
             limits.append(_limit(settings))
             line += f", bare ring {figures.mega(limits[-1])}"
         told(line)
-    return _result(settings, flows, theirs, limits, load_average)
+    return _result(settings, ours, theirs, limits, load_average)
 
 
-def _ours(plan: Plan, roles: Mapping[str, str]) -> FlowResult:
+def _ours(plan: Plan, roles: Mapping[str, str]) -> Measured:
     holder = Holder(plan.topology, os.getpid(), "bench", time.time())
     result = run_plan(plan, holder, Watcher(), roles)
     if result.exit_code:
         raise BenchFailed(result)
-    return result.flows[0]
+    return Measured(
+        sum(flow.frames_per_second for flow in result.flows),
+        sum(flow.bits_per_second for flow in result.flows),
+        result.flows[0].latency_us,
+    )
 
 
 def _peer(settings: Settings) -> float:
@@ -198,19 +214,19 @@ def _limit(settings: Settings) -> float:
 
 def _result(
     settings: Settings,
-    flows: list[FlowResult],
+    measured: list[Measured],
     theirs: list[float],
     limits: list[float],
     load_average: float,
 ) -> VirtioResult:
-    ours = [flow.frames_per_second for flow in flows]
+    ours = [each.frames_per_second for each in measured]
     round_trips = [_US_PER_SECOND / rate for rate in theirs] if settings.in_flight else []
     return VirtioResult(
         schema=1,
         settings=settings,
         frames_per_second=Spread.of(ours),
-        bits_per_second=Spread.of(flow.bits_per_second for flow in flows),
-        latency_us=_latency(flows),
+        bits_per_second=Spread.of(each.bits_per_second for each in measured),
+        latency_us=_latency(measured),
         peer_frames_per_second=Spread.of(theirs) if theirs else None,
         peer_round_trip_us=Spread.of(round_trips) if round_trips else None,
         ratio_to_peer=ratios(ours, theirs) if theirs else None,
@@ -221,11 +237,11 @@ def _result(
     )
 
 
-def _latency(flows: list[FlowResult]) -> dict[str, Spread] | None:
-    measured = [flow.latency_us for flow in flows if flow.latency_us]
-    if not measured:
+def _latency(measured: list[Measured]) -> dict[str, Spread] | None:
+    latencies = [each.latency_us for each in measured if each.latency_us]
+    if not latencies:
         return None
-    return {name: Spread.of(latency[name] for latency in measured) for name in measured[0]}
+    return {name: Spread.of(latency[name] for latency in latencies) for name in latencies[0]}
 
 
 def virtio_table(measured: VirtioResult) -> RenderableType:
