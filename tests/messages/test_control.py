@@ -1,0 +1,66 @@
+"""Control messages: each is its own kind on the wire and comes back as it went."""
+
+from typing import Final
+
+import msgspec
+import pytest
+
+from testbed.messages.control import (
+    Cancel,
+    Collect,
+    Expect,
+    Expecting,
+    Failed,
+    FromProcess,
+    GuestReport,
+    Message,
+    Ready,
+    Received,
+    Sent,
+    Start,
+    Stop,
+    ToProcess,
+)
+from tests.guest.rig_driver import flow
+
+TO_PROCESS: Final = [
+    Expect(flow=flow()),
+    Start(flow=flow(kind="rr", duration_ns=5)),
+    Collect(flow_id=7, sent=1 << 60),
+    Cancel(flow_id=7),
+    Stop(),
+]
+FROM_PROCESS: Final = [
+    Ready(at_ns=1 << 62),
+    Failed(reason="no device"),
+    GuestReport(guest="a", device="a.nic0", reason="loop", detail="a chain"),
+    Expecting(flow_id=7),
+    Sent(flow_id=7, sent=1, answered=1, seconds=0.5, latency_ns={"p50": 1}),
+    Sent(flow_id=7, sent=1, seconds=0.5),
+    Received(flow_id=7, received=1, reordered=0, corrupted=0, duplicated=0, bytes=60, seconds=0.0),
+]
+
+
+@pytest.mark.parametrize("message", TO_PROCESS, ids=lambda message: type(message).__name__)
+def test_control_message_to_a_process_comes_back_as_it_went(message: ToProcess) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(message), type=ToProcess) == message
+
+
+@pytest.mark.parametrize("message", FROM_PROCESS, ids=lambda message: type(message).__name__)
+def test_control_message_of_a_process_comes_back_as_it_went(message: FromProcess) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(message), type=FromProcess) == message
+
+
+def test_control_message_says_its_kind() -> None:
+    assert msgspec.json.encode(Stop()) == b'{"type":"Stop"}'
+
+
+def test_control_every_kind_is_in_one_direction() -> None:
+    kinds = {type(message) for message in (*TO_PROCESS, *FROM_PROCESS)}
+    assert kinds == set(Message.__subclasses__())
+
+
+@pytest.mark.parametrize("message", TO_PROCESS, ids=lambda message: type(message).__name__)
+def test_control_message_to_a_process_is_none_of_a_process(message: ToProcess) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(message), type=FromProcess)

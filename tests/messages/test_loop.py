@@ -1,0 +1,310 @@
+"""The loop: every action a step a turn, sleep only when all will wake it, and no wake-up lost in between."""
+
+from collections.abc import Callable
+
+import pytest
+import zmq
+
+from testbed.errors import StopRequested
+from testbed.messages.control import Cancel, Collect, Ready, Stop, ToProcess
+from testbed.messages.doorbell import Doorbell
+from testbed.messages.entries import POLL_FOREVER
+from testbed.messages.loop import Loop
+from testbed.native import Bell, Pinned, SharedWords, WordChanges
+from testbed.observe.counters import Counters
+from testbed.spec.vcpu_page import BELL
+from tests.messages.conftest import Wire
+from tests.support.recorders import ManualClock
+
+WORD = BELL.size
+COUNTERS = ("polls", "sleeps", "bell.wakeups")
+MS_NS = 1_000_000
+
+
+class TickingClock(ManualClock):
+    """A clock that goes on by `step_ns` whenever someone looks."""
+
+    def __init__(self, step_ns: int) -> None:
+        super().__init__()
+        self._step_ns = step_ns
+
+    def __call__(self) -> int:
+        self.now_ns += self._step_ns
+        return self.now_ns
+
+
+class Bench:
+    """A loop that watches one word of a page; another process may count it up and ring."""
+
+    def __init__(self, wire: Wire, poll_ns: int = 0, clock: Callable[[], int] | None = None) -> None:
+        self.wire, self.counters = wire, Counters(COUNTERS)
+        self.clock = clock or ManualClock()
+        self.loop = Loop(wire.inbox, wire.control, poll_ns, self.counters, self.clock)
+        page = Pinned(bytearray(2 * BELL.size))
+        self._words = SharedWords(page)
+        self.word, self.bell = WordChanges(page, WORD), Bell(page)
+        self.doorbell = Doorbell(self.bell, wire.context, wire.endpoint)
+        wire.at_close.append(self.doorbell.close)
+        self.loop.watch.add(self.word, self._stop)
+        self.loop.watch.add_bell(self.bell)
+        self.taken: list[ToProcess] = []
+        self.loop.on_control = self.taken.append
+        wire.control.send(Ready(at_ns=0))
+        wire.hear()
+
+    def _stop(self) -> bool:
+        self.word.take()
+        self.loop.stopping = True
+        return True
+
+    def publish(self) -> None:
+        """Do what another process does: count the word up, then ring."""
+        self._words.store32(WORD, self._words.load32(WORD) + 1)
+        self.doorbell.ring()
+
+    def counted(self) -> tuple[int, int]:
+        """Return (sleeps, wake-ups by a doorbell)."""
+        return self.counters["sleeps"], self.counters["bell.wakeups"]
+
+
+@pytest.fixture
+def bench(wire: Wire) -> Bench:
+    return Bench(wire)
+
+
+def once(action: Callable[[], None]) -> Callable[[], None]:
+    """Return a callback that acts the first time only."""
+    left = [action]
+    return lambda: left.pop()() if left else None
+
+
+def test_loop_turn_runs_each_action_once(bench: Bench) -> None:
+    ran: list[str] = []
+
+    def first() -> bool:
+        ran.append("first")
+        return False
+
+    def second() -> bool:
+        ran.append("second")
+        return False
+
+    bench.loop.runnable.update({first: None, second: None})
+    assert not bench.loop.turn()
+    bench.publish()
+    assert bench.loop.turn()
+    assert ran == ["first", "second"] * 2
+
+
+def test_loop_action_may_take_itself_out(bench: Bench) -> None:
+    def step() -> bool:
+        del bench.loop.runnable[step]
+        return True
+
+    bench.loop.runnable[step] = None
+    assert bench.loop.turn()
+    assert not bench.loop.turn()
+
+
+def test_loop_runs_until_it_is_told_to_stop(bench: Bench) -> None:
+    bench.wire.say(Stop())
+    bench.loop.run()
+    assert bench.loop.stopping
+    assert bench.counted() == (0, 0)
+
+
+def test_loop_look_takes_messages_and_then_ticks(bench: Bench) -> None:
+    seen_at_tick = []
+    bench.loop.on_tick = lambda: seen_at_tick.append(len(bench.taken))
+    bench.wire.say(Cancel(flow_id=1))
+    assert bench.loop.look()
+    assert not bench.loop.look()
+    assert (bench.taken, seen_at_tick) == ([Cancel(flow_id=1)], [1, 1])
+
+
+def test_loop_told_to_stop_does_nothing_more(bench: Bench) -> None:
+    bench.loop.on_tick = lambda: pytest.fail("ticked behind Stop")
+    bench.wire.say(Stop())
+    assert bench.loop.look()
+
+
+def test_loop_busy_still_hears_the_launcher(bench: Bench) -> None:
+    bench.loop.runnable[lambda: True] = None
+    bench.wire.say(Stop())
+    bench.loop.run()
+    assert bench.counters["polls"] == 0
+
+
+def test_loop_message_in_its_last_look_is_acted_on_before_it_sleeps(bench: Bench) -> None:
+    def start(_message: ToProcess) -> None:
+        bench.loop.runnable[bench._stop] = None
+
+    bench.loop.on_control = start
+    bench.wire.say(Cancel(flow_id=1))
+    bench.loop.run()
+    assert bench.counted() == (0, 0)
+
+
+def test_loop_work_that_comes_before_it_arms_keeps_it_awake(bench: Bench) -> None:
+    bench.loop.on_tick = once(bench.publish)  # the last thing before arming
+    bench.loop.run()
+    assert bench.counted() == (0, 0)
+    assert bench.bell.sent == 0
+
+
+def test_loop_work_that_comes_after_it_armed_wakes_it(bench: Bench) -> None:
+    def late() -> int | None:
+        publish()
+        return None
+
+    publish = once(bench.publish)
+    bench.loop.deadline = late  # the last thing before blocking
+    bench.loop.run()
+    assert bench.counted() == (1, 1)
+    assert (bench.bell.rung, bench.bell.sent, bench.bell.armed) == (1, 1, False)
+
+
+def test_loop_message_that_comes_while_it_sleeps_wakes_it(bench: Bench) -> None:
+    def late() -> int | None:
+        bench.wire.say(Stop())
+        return None
+
+    bench.loop.deadline = late
+    bench.loop.run()
+    assert bench.counted() == (1, 0)
+
+
+def test_loop_woken_ticks_and_goes_on_at_its_deadline(bench: Bench) -> None:
+    def tick() -> None:
+        if bench.counters["sleeps"]:
+            bench.loop.stopping = True
+
+    bench.loop.on_tick = tick
+    bench.loop.deadline = lambda: bench.clock() - 1
+    bench.loop.run()
+    assert bench.counted() == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("in_ns", "timeout_ms"),
+    [(-5, 0), (0, 0), (1, 1), (MS_NS, 1), (MS_NS + 1, 2), (60_000 * MS_NS, 60_000)],
+)
+def test_loop_deadline_is_rounded_up_to_a_millisecond(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, in_ns: int, timeout_ms: int
+) -> None:
+    asked: list[int | None] = []
+
+    class Poller:
+        def poll(self, timeout: int | None) -> list[tuple[int, int]]:
+            asked.append(timeout)
+            bench.loop.stopping = True
+            return []
+
+    monkeypatch.setattr(bench.loop, "_poller", Poller())
+    bench.loop.deadline = lambda: bench.clock() + in_ns
+    bench.loop.run()
+    assert asked == [timeout_ms]
+
+
+def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire) -> None:
+    bench = Bench(wire, poll_ns=100, clock=TickingClock(10))
+    turns: list[int] = []
+
+    def idle() -> bool:
+        turns.append(len(turns))
+        return False
+
+    def late() -> int | None:
+        bench.loop.stopping = True
+        return 0
+
+    bench.loop.runnable[idle] = None
+    bench.loop.deadline = late
+    bench.loop.run()
+    assert len(turns) == 10
+    assert bench.counters["polls"] == 1
+
+
+def test_loop_that_polls_forever_never_sleeps(wire: Wire) -> None:
+    bench, ticks = Bench(wire, POLL_FOREVER, TickingClock(1 << 40)), list[int]()
+
+    def tick() -> None:
+        ticks.append(len(ticks))
+        bench.loop.stopping = len(ticks) == 50
+
+    bench.loop.on_tick = tick
+    bench.loop.run()
+    assert (bench.counted(), bench.counters["polls"]) == ((0, 0), 0)
+
+
+def test_loop_wait_for_what_is_there_returns_at_once(bench: Bench) -> None:
+    bench.loop.wait_for(lambda: True)
+    assert bench.counted() == (0, 0)
+
+
+def test_loop_wait_for_sleeps_until_a_doorbell(bench: Bench) -> None:
+    looks = []
+
+    def ready() -> bool:
+        looks.append(bench.bell.armed)
+        if len(looks) == 2:  # armed, and about to block
+            bench.doorbell.ring()
+        return len(looks) == 3
+
+    bench.loop.wait_for(ready)
+    assert looks == [False, True, False]
+    assert bench.counters["bell.wakeups"] == 1
+
+
+def test_loop_wait_for_what_comes_as_it_arms_does_not_sleep(bench: Bench) -> None:
+    looks: list[int] = []
+
+    def ready() -> bool:
+        looks.append(len(looks))
+        return len(looks) >= 2
+
+    bench.loop.wait_for(ready)
+    assert (bench.counters["bell.wakeups"], bench.bell.armed) == (0, False)
+
+
+@pytest.mark.parametrize("poll_ns", [0, POLL_FOREVER])
+def test_loop_wait_for_what_never_comes_ends_with_stop(wire: Wire, poll_ns: int) -> None:
+    bench = Bench(wire, poll_ns)
+    wire.say(Stop())
+    with pytest.raises(StopRequested):
+        bench.loop.wait_for(lambda: False)
+    assert bench.loop.stopping
+
+
+@pytest.mark.parametrize("poll_ns", [0, POLL_FOREVER])
+def test_loop_wait_for_keeps_other_messages_in_order(wire: Wire, poll_ns: int) -> None:
+    bench, first, second = Bench(wire, poll_ns), Cancel(flow_id=1), Collect(flow_id=2, sent=3)
+
+    def ready() -> bool:
+        if bench.loop._held:
+            wire.say(second)
+            return True
+        return False
+
+    wire.say(first)
+    bench.loop.wait_for(ready)
+    assert bench.taken == []
+    bench.loop.look()
+    assert bench.taken == [first, second]
+
+
+def test_loop_message_that_came_during_a_wait_keeps_it_awake(bench: Bench) -> None:
+    def tick() -> None:
+        bench.wire.say(Cancel(flow_id=1))
+        bench.loop.wait_for(lambda: bool(bench.loop._held))
+
+    bench.loop.on_tick = once(tick)
+    bench.loop.on_control = lambda _message: bench.loop.runnable.update({bench._stop: None})
+    bench.loop.run()
+    assert bench.counted() == (0, 0)
+
+
+def test_loop_blocks_on_both_its_sockets(bench: Bench) -> None:
+    watched = [socket for socket, _ in bench.loop._poller.sockets]
+    assert watched == [bench.wire.inbox.socket, bench.wire.control.socket]
+    assert all(flags == zmq.POLLIN for _, flags in bench.loop._poller.sockets)

@@ -1,0 +1,63 @@
+"""What every process has: segments from its descriptors, counters, sockets and loop; all given back."""
+
+import os
+import tempfile
+
+import pytest
+
+from testbed.messages.control import Ready, Stop
+from testbed.messages.entries import GuestEntry, ProcessPlan, SegmentEntry
+from testbed.messages.process import ProcessParts
+from testbed.native import Bell
+from tests.messages.conftest import NAME, Wire
+
+PAGE = 4096
+
+
+def plan() -> ProcessPlan:
+    """Return a process with RAM and counters."""
+    return ProcessPlan(
+        name="guest-b",
+        role="guest",
+        entry=GuestEntry(
+            name="guest-b", host="h0", index=0, memory_bytes=PAGE, ram_gpa=0, stage2_hpa=0, poll_ns=0
+        ),
+        segments=(
+            SegmentEntry(name="guest-b.ram", size_bytes=PAGE, hpa=1 << 40),
+            SegmentEntry(name="guest-b.stage2", size_bytes=PAGE, writable=False),
+            SegmentEntry(name="guest-b.counters", size_bytes=PAGE),
+        ),
+        counter_names=("polls", "sleeps", "bell.wakeups"),
+    )
+
+
+@pytest.fixture
+def descriptors() -> dict[str, int]:
+    descriptors = {}
+    for segment in plan().segments:
+        with tempfile.TemporaryFile() as file:
+            file.truncate(PAGE)
+            descriptors[segment.name] = os.dup(file.fileno())
+    return descriptors
+
+
+def test_process_has_what_its_plan_grants(wire: Wire, descriptors: dict[str, int]) -> None:
+    parts = ProcessParts(plan(), descriptors, wire.run_dir)
+    assert parts.segments["guest-b.ram"].hpa == 1 << 40
+    assert parts.segments["guest-b.stage2"].view.readonly
+    parts.counters.add("sleeps", 3)
+    assert parts.segments["guest-b.counters"].view[8] == 3
+    parts.close()
+
+
+def test_process_says_that_it_is_ready_and_is_told_to_stop(wire: Wire, descriptors: dict[str, int]) -> None:
+    parts = ProcessParts(plan(), descriptors, wire.run_dir, peers=1)
+    bell = Bell(parts.segments["guest-b.ram"].pinned)
+    parts.doorbell(bell, NAME).ring()
+    parts.ready()
+    name, message = wire.hear()
+    assert (name, isinstance(message, Ready), bell.rung) == ("guest-b", True, 1)
+    wire.say(Stop(), to="guest-b")
+    parts.loop.run()
+    parts.close()
+    assert parts.context.closed
