@@ -96,10 +96,10 @@ class Interrupts:
         if state.receive_absolute_ns:
             state.due_ns.setdefault(_Timer.RECEIVE_LATEST, now_ns + state.receive_absolute_ns)
 
-    def transmitted(self, delayed: bool) -> None:
-        """Descriptors with RS were written back; `delayed`: all of them with IDE (§3.3.3.1)."""
+    def transmitted_delayed(self) -> None:
+        """Descriptors with RS were written back, all of them with IDE: TXDW when TIDV says so (§3.3.3.1)."""
         state = self._state
-        if not delayed or not state.transmit_delay_ns:
+        if not state.transmit_delay_ns:
             self._transmit_due()
             return
         now_ns = self._clock()
@@ -109,7 +109,8 @@ class Interrupts:
 
     def stop_transmit_timers(self) -> None:
         """A descriptor with RS and without IDE was written back: its TXDW is immediate (§3.3.3.1)."""
-        self._stop(_Timer.TRANSMIT, _Timer.TRANSMIT_LATEST)
+        if self._state.due_ns:
+            self._stop(_Timer.TRANSMIT, _Timer.TRANSMIT_LATEST)
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
@@ -184,13 +185,15 @@ class Interrupts:
         state = self._state
         wanted = state.causes & state.mask
         if not wanted:
-            self._stop(_Timer.THROTTLE)
+            if state.due_ns:
+                self._stop(_Timer.THROTTLE)
             if state.asserted:
                 state.asserted = False
                 self._line.set_level(False)
         elif not state.asserted and self._may_rise():
             state.asserted = True
-            self._stop(_Timer.THROTTLE)
+            if state.due_ns:
+                self._stop(_Timer.THROTTLE)
             self.rises += 1
             self._line.set_level(True)
 

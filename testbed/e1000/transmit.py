@@ -32,6 +32,18 @@ _LWTHRESH: Final = field("TXDCTL", "LWTHRESH")
 _LWTHRESH_UNIT: Final = 8
 """§13.4.43: LWTHRESH counts eight descriptors."""
 
+
+def _causes(events: int) -> int:
+    """Return the causes that events of the ring set at once (§3.4.3)."""
+    done = TXDW if events & E1000_TX_DONE else 0
+    empty = TXQE if events & E1000_TX_EMPTY else 0
+    return done | empty | (TXD_LOW if events & E1000_TX_LOW else 0)
+
+
+_EVENTS_ALL: Final = E1000_TX_DONE | E1000_TX_DELAYED | E1000_TX_EMPTY | E1000_TX_LOW
+_CAUSES: Final = tuple(_causes(events) for events in range(_EVENTS_ALL + 1))
+"""By the events of a completed burst."""
+
 FaultCode = Callable[[int], None]
 
 
@@ -112,16 +124,11 @@ class TransmitUnit:
                 self._fault(self._faulted)
 
     def _raise(self, events: int) -> None:
-        causes = 0
-        if events & E1000_TX_EMPTY:
-            causes |= TXQE
-        if events & E1000_TX_LOW:
-            causes |= TXD_LOW
-        if events & E1000_TX_DELAYED and not events & E1000_TX_DONE:
-            self._interrupts.transmitted(delayed=True)
-        elif events & E1000_TX_DONE:
-            causes |= TXDW
+        if events & E1000_TX_DONE:
             self._interrupts.stop_transmit_timers()
+        elif events & E1000_TX_DELAYED:
+            self._interrupts.transmitted_delayed()
+        causes = _CAUSES[events]
         if causes:
             self._interrupts.cause(causes)
 
