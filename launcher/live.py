@@ -186,8 +186,7 @@ class LiveView(PlainView):
             )
         if flow.state == "waiting":
             return (head, "[dim]waiting[/]", "", "", "")
-        received = counters.get(entry.destination, {}).get(f"nic{entry.destination_nic}.rx_frames", 0)
-        gauge = self._gauge(entry.name, f"flow{entry.id}", received, now)
+        gauge = self._gauge(entry.name, f"flow{entry.id}", _received(entry, counters), now)
         drops = self._gauge(entry.name, "drops", _drops(entry, counters), now).grown
         return (
             head,
@@ -242,6 +241,13 @@ def _interest(flow: Flow) -> tuple[int, int]:
     if flow.result:
         return (3 if flow.result.good else 1), -flow.phase
     return (2 if flow.state == "waiting" else 0), flow.phase
+
+
+def _received(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:
+    """Return what the NIC has received at which a flow ends, or the sink."""
+    counted = f"{flow.source}.nic{flow.source_nic}.frames_in"
+    name = counted if flow.is_sunk else f"nic{flow.destination_nic}.rx_frames"
+    return counters.get(flow.destination, {}).get(name, 0)
 
 
 def _drops(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:

@@ -64,12 +64,19 @@ def _flow_table(phases: Iterable[Iterable[FlowEntry]]) -> Table:
                 escape(flow.name),
                 flow.kind,
                 escape(f"{flow.source}.nic{flow.source_nic}"),
-                escape(f"{flow.destination}.nic{flow.destination_nic}"),
+                escape(_receiver(flow)),
                 escape(flow.capture) or ", ".join(f"{size} bytes" for size in flow.frame_bytes),
                 _until(flow),
                 _rate(flow),
             )
     return table
+
+
+def _receiver(flow: FlowEntry) -> str:
+    if flow.is_sunk:
+        return f"sink in {flow.destination}"
+    nic = f"{flow.destination}.nic{flow.destination_nic}"
+    return f"{nic} (echo)" if flow.comes_back else nic
 
 
 def _until(flow: FlowEntry) -> str:

@@ -136,6 +136,11 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
         """The frames return to the NIC that sent them (an echo is behind it)."""
         return (self.source, self.source_nic) == (self.destination, self.destination_nic)
 
+    @property
+    def is_sunk(self) -> bool:
+        """The frames end in the vmm (a sink is behind the NIC that sends them)."""
+        return self.source_mac == self.destination_mac and not self.comes_back
+
 
 class Plan(Entry, frozen=True, kw_only=True):
     """A whole topology, ready to start: plain data, the same for the same file."""

@@ -1,4 +1,4 @@
-"""`virtbed bench virtio` and `virtbed bench rr`: what they run, what they say, and that they leave nothing."""
+"""The benches of virtio and of rr: what they run, what they say, and that they leave nothing behind."""
 
 import json
 import os

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from launcher.rules import IMIX_BYTES
 from launcher.schema import json_schema
 from launcher.topology import Topology, load_topology, parse_topology
+from launcher.topology_records import End
 from launcher.units import Rate
 from testbed.errors import ConfigError
 from testbed.messages.entries import POLL_FOREVER
@@ -244,6 +245,45 @@ def test_nic_mistakes(keys: str, line: str) -> None:
 )  # fmt: skip
 def test_workload_mistakes(workload: str, line: str) -> None:
     assert mistakes(pair(workload)) == [f"f:4: workloads[0]{line}"]
+
+
+def reflecting(workload: str) -> str:
+    return f"""
+name: lab
+guests:
+  s: {{nics: [{{kind: virtio-net, backend: sink}}]}}
+  e: {{nics: [{{kind: virtio-net, backend: echo}}]}}
+  b: {{}}
+workloads:
+  - {workload}
+"""
+
+
+def test_a_flow_without_a_receiver_ends_at_what_is_behind_its_sender() -> None:
+    text = reflecting("[{kind: pktgen, from: s}, {kind: rr, from: e}]")
+    flows = parse_topology(text).phases[0]
+
+    assert [(flow.source, flow.destination, flow.name) for flow in flows] == [
+        (End("s", 0), End("s", 0), "pktgen s->sink"),
+        (End("e", 0), End("e", 0), "rr e->echo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workload", "line"),
+    [
+        ("{kind: pktgen, from: b}", "[0].to: is required, e.g. `to: b`: b has the bridge behind it, no sink or echo"),
+        ("{kind: pktgen, from: b, to: s}", "[0].to: s has a sink behind it, not the bridge: no frame of another NIC reaches it"),
+        ("{kind: pktgen, from: e, to: b}", "[0].from: e has an echo behind it, not the bridge: leave `to` out"),
+        ("{kind: rr, from: s}", "[0].kind: rr needs answers, and s has a sink behind it: give it an echo"),
+        (
+            "[{kind: pktgen, from: s}, {kind: replay, from: s, pcap: captures/lan-mix.pcap}]",
+            "[0][1]: cannot run at the same time as the flow on line 8: the sink behind s counts every frame for a replay",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_about_what_is_behind_a_nic(workload: str, line: str) -> None:
+    assert mistakes(reflecting(workload)) == [f"f:8: workloads{line}"]
 
 
 def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
