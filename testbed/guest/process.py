@@ -70,8 +70,8 @@ class Guest:
         self._interrupts.serve()
         self.flows.tick()
         counters = self._parts.counters
-        counters.set("bell.asked", self._kick.bell.rung)
-        counters.set("bell.sent", self._kick.bell.sent)
+        counters.set("bell.asked", self._kick.asked)
+        counters.set("bell.sent", self._kick.sent)
 
 
 def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:

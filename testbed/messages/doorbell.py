@@ -1,8 +1,9 @@
 """Doorbells between processes: a bell in shared memory says what happened, a ZeroMQ message wakes who sleeps.
 
 Reference: design, "Doorbells and interrupts". Each process binds one PULL socket, its inbox; whoever rings it
-connects a PUSH socket. A message has no content: the state is in shared memory. Rings asked for and messages
-sent are counted in the bell itself. Not modelled: the eventfd form, for peers that are not ours.
+connects a PUSH socket. A message has no content: the state is in shared memory. Whoever rings counts for
+itself what it asked for and sent: a guest may write anything into a bell that it shares. Not modelled: the
+eventfd form, for peers that are not ours.
 """
 
 from typing import Final, Protocol
@@ -30,7 +31,10 @@ def control_endpoint(run_dir: str) -> str:
 class Ringer(Protocol):
     """The producer's side of a doorbell, however its message travels."""
 
-    bell: Bell
+    asked: int
+    """How often it was rung."""
+    sent: int
+    """How often that took a message."""
 
     def ring(self) -> None:
         """Tell the other side that something happened."""
@@ -46,7 +50,8 @@ class Doorbell:
     """The producer's side over ZeroMQ: rings a bell and sends a message only where the consumer sleeps."""
 
     def __init__(self, bell: Bell, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        self.bell = bell
+        self._bell = bell
+        self.asked = self.sent = 0
         self._socket = context.socket(zmq.PUSH)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.SNDHWM, _QUEUED_MAX)
@@ -54,7 +59,9 @@ class Doorbell:
 
     def ring(self) -> None:
         """Tell the other side that something happened."""
-        if self.bell.ring():
+        self.asked += 1
+        if self._bell.ring():
+            self.sent += 1
             try:
                 self._socket.send(b"", zmq.NOBLOCK)
             except zmq.Again:  # its queue is full of messages that say the same

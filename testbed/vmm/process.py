@@ -72,8 +72,8 @@ class Vmm:
         self.datapath.tick()
         self.flows.tick()
         counters = self._parts.counters
-        counters.set("bell.asked", sum(vm.bell.bell.rung for vm in self.vms))
-        counters.set("bell.sent", sum(vm.bell.bell.sent for vm in self.vms))
+        counters.set("bell.asked", sum(vm.bell.asked for vm in self.vms))
+        counters.set("bell.sent", sum(vm.bell.sent for vm in self.vms))
         sinks = self.sinks.values()
         frames = sum(counters[f"{port}.frames_out"] for port in self._ports)
         counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))

@@ -17,14 +17,15 @@ class ManualClock:
 
 
 class RecordingDoorbell:
-    """A doorbell without a socket; `messages` counts what would have been sent."""
+    """A doorbell without a socket."""
 
     def __init__(self, page: Pinned, offset: int = 0) -> None:
-        self.bell = Bell(page, offset)
-        self.messages = 0
+        self._bell = Bell(page, offset)
+        self.asked = self.sent = 0
 
     def ring(self) -> None:
-        self.messages += self.bell.ring()
+        self.asked += 1
+        self.sent += self._bell.ring()
 
 
 class RecordingFaults:
