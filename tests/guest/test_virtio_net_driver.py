@@ -64,6 +64,15 @@ def test_driver_uses_every_pair_of_queues(pairs: int) -> None:
     assert len(machine.device.room) == pairs
 
 
+def test_driver_tells_of_a_device_that_refuses_the_pairs_it_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostMachine("a", boot=False, queue_pairs=2, queue_size=16)
+    monkeypatch.setattr(host.guests[0].device, "_set_pairs", lambda _count: False)
+    with pytest.raises(
+        DeviceError, match=r"^virtio-net: the device refuses 2 queue pairs, which it offered$"
+    ):
+        host.guests[0].boot()
+
+
 def test_driver_offers_every_receive_buffer_before_it_goes_live() -> None:
     machine = guest(queue_size=4)
     assert arrive(machine, *FRAMES, *FRAMES) == 4

@@ -23,6 +23,7 @@ RINGS: Final[dict[str, dict[str, Any]]] = {
     "packed-indirect": {"ring": "packed", "segments": 4},
     "packed-chains": {"ring": "packed", "segments": 4, "indirect": False},
     "packed-in-order": {"ring": "packed", "in_order": True},
+    "packed-in-order-chains": {"ring": "packed", "in_order": True, "segments": 3, "indirect": False},
     "two-entries": {"queue_size": 2},
     "split-pairs": {"queue_pairs": 3},
     "packed-pairs": {"queue_pairs": 4, "ring": "packed", "segments": 3},
