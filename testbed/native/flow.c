@@ -29,7 +29,9 @@ static uint64_t sum_words(const uint8_t *bytes, uint32_t words) {
   return sum;
 }
 
+/* Bytes behind what any frame has are not summed. */
 static uint64_t sum_frame(const uint8_t *frame, uint32_t length) {
+  if (unlikely(length > 4 * WORDS_MAX)) return sum_words(frame, WORDS_MAX) + length;
   uint32_t words = length / 4, tail = 0;
   uint64_t sum = sum_words(frame, words) + length;
   if (length % 4) {
@@ -58,6 +60,13 @@ void flow_template(struct flow_source *s, uint32_t which, uint32_t size, const u
   memcpy(frame + TAG, &tag, sizeof tag);
   s->size[which] = size;
   s->base[which] = sum_frame(frame, size);
+}
+
+/* Has every reserved buffer room for a frame of so many bytes? */
+bool flow_fits(const struct burst *reserved, uint32_t frame_bytes) {
+  for (uint32_t i = 0; i < reserved->frames_n; i++)
+    if (unlikely(reserved->segments[reserved->frames[i].first_segment].len < frame_bytes)) return false;
+  return true;
 }
 
 void flow_fill(struct flow_source *s, struct burst *b) {
@@ -127,20 +136,22 @@ static inline bool missing(const struct flow_sink *k, uint64_t n) {
   return n >= k->next || (k->next - n <= SEEN_WINDOW && !seen_test(k, n));
 }
 
-/* Find the frame of the capture that this is. Frames may be alike, so the first choice is the first missing one that keeps the
- * order of its flow (from `newest` on), then a missing one before that (late), then one that came already (doubled). */
+/* Find the frame of the capture that this is. Frames may be alike (in a loop each comes again), so the nearest to `newest`, where the
+ * order of its flow stands, is chosen of those that are missing: ahead (what is between is late or lost) or behind (this one is late).
+ * One that came already and is doubled counts only where the next like it is DOUBLED_FAVOUR times as far: loss is commoner, but a loop
+ * skipped in vain would make every frame of it late. */
 static bool find_replayed(const struct flow_sink *k, uint32_t digest, uint64_t newest, uint64_t *n) {
   uint64_t end = k->next + SEEN_WINDOW < k->total ? k->next + SEEN_WINDOW : k->total;
   uint64_t begin = k->next > SEEN_WINDOW ? k->next - SEEN_WINDOW : 0;
-  bool none_missing = k->received == k->next;
-  if (likely(none_missing && k->next < end && is_frame(k, k->next, digest))) return *n = k->next, true;
-  for (*n = newest > begin ? newest : begin; *n < end; ++*n)
-    if (is_frame(k, *n, digest) && missing(k, *n)) return true;
+  if (likely(k->received == k->next && k->next < end && is_frame(k, k->next, digest))) return *n = k->next, true;
+  if (newest < begin) newest = begin;
   bool doubled = false;
-  for (uint64_t m = k->next; m-- > begin;) {
-    if (!is_frame(k, m, digest)) continue;
-    if (missing(k, m)) return *n = m, true;
-    if (!doubled) doubled = true, *n = m;
+  uint64_t limit = 2 * SEEN_WINDOW;
+  for (uint64_t d = 0; d < limit && (newest + d < end || newest > begin + d); d++) {
+    if (newest + d < end && is_frame(k, newest + d, digest) && missing(k, newest + d)) return *n = newest + d, true;
+    if (newest <= begin + d || !is_frame(k, newest - 1 - d, digest)) continue;
+    if (missing(k, newest - 1 - d)) return *n = newest - 1 - d, true;
+    if (!doubled) doubled = true, *n = newest - 1 - d, limit = DOUBLED_FAVOUR * (d + 1) < limit ? DOUBLED_FAVOUR * (d + 1) : limit;
   }
   return doubled;
 }

@@ -13,6 +13,7 @@
 #define FLOWS_MAX 4096
 #define REPLAYS_MAX 64
 #define REPLAY_LANES 256
+#define DOUBLED_FAVOUR 16
 
 struct flow_source {
   uint32_t flow;
@@ -57,6 +58,7 @@ struct inspected { uint32_t data, requests, replies, foreign; };
 
 uint32_t flow_digest(const uint8_t *frame, uint32_t length);
 void flow_template(struct flow_source *s, uint32_t which, uint32_t size, const uint8_t *headers);
+bool flow_fits(const struct burst *reserved, uint32_t frame_bytes);
 void flow_fill(struct flow_source *s, struct burst *b);
 void replay_fill(struct replay_source *s, struct burst *b);
 struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64_t now_ns);

@@ -33,11 +33,18 @@ cdef extern from "flow.h":
         uint32_t data, requests, replies, foreign
     uint32_t flow_digest(const uint8_t*, uint32_t) nogil
     void flow_template(flow_source*, uint32_t, uint32_t, const uint8_t*) nogil
+    bint flow_fits(const burst*, uint32_t) nogil
     void flow_fill(flow_source*, burst*) nogil
     void replay_fill(replay_source*, burst*) nogil
     inspected flow_inspect(sinks*, const burst*, uint64_t) nogil
     uint32_t flow_echo(const burst*, burst*) nogil
     enum: FLOW_FRAME_BYTES_MIN, FLOW_FRAME_BYTES_MAX, FLOW_TAG_OFFSET
+
+
+cdef int _check_room(Burst reserved, uint32_t frame_bytes) except -1:
+    if not flow_fits(&reserved.b, frame_bytes):
+        raise ValueError(f"a reserved buffer has no room for a frame of {frame_bytes} bytes")
+    return 0
 
 
 def frame_digest(const uint8_t[::1] frame):
@@ -49,6 +56,7 @@ cdef class FlowSource:
     """Generates the frames of one flow, sizes in turn."""
 
     cdef flow_source s
+    cdef uint32_t longest
 
     def __cinit__(self, uint32_t flow, uint16_t magic, sizes, headers):
         if not 0 < len(sizes) <= SIZES_MAX:
@@ -64,12 +72,14 @@ cdef class FlowSource:
             if not FLOW_FRAME_BYTES_MIN <= sizes[i] <= FLOW_FRAME_BYTES_MAX or head.shape[0] != FLOW_TAG_OFFSET:
                 raise ValueError(f"a generated frame has {FLOW_FRAME_BYTES_MIN} to {FLOW_FRAME_BYTES_MAX} bytes, not {sizes[i]}")
             flow_template(&self.s, i, sizes[i], &head[0])
+        self.longest = max(sizes)
 
     def __dealloc__(self):
         free(self.s.templates)
 
     def fill(self, Burst reserved):
-        """Write the next frames into every reserved slot of a burst."""
+        """Write the next frames into every reserved slot of a burst; raises ValueError where one is too small."""
+        _check_room(reserved, self.longest)
         with nogil:
             flow_fill(&self.s, &reserved.b)
 
@@ -84,15 +94,25 @@ cdef class ReplaySource:
 
     cdef replay_source s
     cdef Pinned content, offsets
+    cdef uint32_t longest
 
     def __init__(self, content, offsets):
-        """`content`: all frames end to end; `offsets`: n + 1 unsigned 32-bit offsets into it."""
+        """`content`: all frames end to end; `offsets`: n + 1 unsigned 32-bit offsets into it, ValueError where they are not."""
         self.content, self.offsets = Pinned(content, False), Pinned(offsets, False)
+        if self.offsets.size_bytes < 8 or self.offsets.size_bytes % 4 or <uint64_t>self.offsets.data % 4:
+            raise ValueError(f"a replay has the offsets of one frame at least and of its end, not {self.offsets.size_bytes} bytes")
         self.s.bytes, self.s.offsets = self.content.data, <uint32_t*>self.offsets.data
         self.s.frames_n = self.offsets.size_bytes // 4 - 1
+        self.longest = 0
+        cdef uint32_t i
+        for i in range(self.s.frames_n):
+            if not self.s.offsets[i] <= self.s.offsets[i + 1] <= self.content.size_bytes:
+                raise ValueError(f"frame {i} of a replay ends at {self.s.offsets[i + 1]}, which is not in its {self.content.size_bytes} bytes")
+            self.longest = max(self.longest, self.s.offsets[i + 1] - self.s.offsets[i])
 
     def fill(self, Burst reserved):
-        """Write the next frames into every reserved slot of a burst."""
+        """Write the next frames into every reserved slot of a burst; raises ValueError where one is too small."""
+        _check_room(reserved, self.longest)
         with nogil:
             replay_fill(&self.s, &reserved.b)
 
@@ -117,6 +137,9 @@ cdef class FlowSink:
         cdef const uint8_t[::1] mac
         if digests is not None:
             self.digests = Pinned(digests, False)
+            if self.digests.size_bytes < 4 or self.digests.size_bytes % 4 or len(source_mac) != 6:
+                raise ValueError(
+                    f"a replay has digests of 4 bytes each and a source address of 6, not {self.digests.size_bytes} and {len(source_mac)}")
             self.k.digests = <uint32_t*>self.digests.data
             self.k.digests_n = self.digests.size_bytes // 4
             self.k.total = total
@@ -166,7 +189,8 @@ cdef class Inspector:
         self.keep = {}
 
     def add(self, FlowSink sink):
-        """Expect a flow from now on; raises ValueError where there are too many replays."""
+        """Expect a flow from now on, in place of one with the same id; raises ValueError where there are too many replays."""
+        self.remove(self.keep.get(sink.k.flow, sink))
         if sink.k.digests is NULL:
             self.s.flow[sink.k.flow] = sink.k
         elif self.s.replays_n < REPLAYS_MAX:

@@ -85,7 +85,7 @@ static int32_t decide(struct mac_table *t, uint64_t to, int16_t source, port_cou
 
 /* Say for every frame of a burst where it goes, and learn where it came from. */
 void mac_table_classify(struct mac_table *t, struct burst *b, int16_t source, uint32_t now, port_counters_t *count, uint32_t frame_max) {
-  uint64_t last_to = 0, last_from = 0, bytes = 0; /* no frame has the MAC address 0 on either side twice by luck */
+  uint64_t last_to = 0, last_from = 1, bytes = 0; /* 1 is a group address: no source is learned under it */
   int32_t last = DEST_DROP;
   t->targets_n = 0, t->flood = false;
   for (uint32_t i = 0; i < b->frames_n; i++) {

@@ -30,6 +30,12 @@ cdef uint64_t _mac_word(mac: bytes) except? 0:
     return int.from_bytes(mac, "little")
 
 
+cdef int _check_port(int16_t port) except -1:
+    if not 0 <= port < PORTS_MAX:
+        raise ValueError(f"a bridge has ports 0 to {PORTS_MAX - 1}, not {port}")
+    return 0
+
+
 cdef class MacTable:
     """Learned and fixed addresses of a bridge, and the decision where each frame of a burst goes."""
 
@@ -51,12 +57,12 @@ cdef class MacTable:
 
     def open_port(self, int16_t port, bint is_open):
         """Say whether frames may go to a port; raises ValueError for a port number out of range."""
-        if not 0 <= port < PORTS_MAX:
-            raise ValueError(f"a bridge has ports 0 to {PORTS_MAX - 1}, not {port}")
+        _check_port(port)
         self.t.ports[port].open = is_open
 
     def fix(self, mac: bytes, int16_t port):
-        """Bind an address to a port for good."""
+        """Bind an address to a port for good; raises ValueError for a port number out of range."""
+        _check_port(port)
         return mac_table_put(&self.t, _mac_word(mac), port, True, 0)
 
     def find(self, mac: bytes):
@@ -73,6 +79,7 @@ cdef class MacTable:
 
     def classify(self, Burst frames, int16_t source, uint32_t now_seconds, Pinned counters, Py_ssize_t offset, uint32_t frame_max):
         """Learn the sources, set every frame's destination; return (ports, flood): whom the burst concerns."""
+        _check_port(source)
         cdef port_counters_t* count = <port_counters_t*>_at(counters, offset, sizeof(port_counters_t))
         cdef uint32_t i
         with nogil:
