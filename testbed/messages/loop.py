@@ -30,6 +30,8 @@ Action = Callable[[], bool]
 """A step of work; True: something moved."""
 _BUSY_TURNS_PER_LOOK: Final = 64
 _IDLE_TURNS_PER_LOOK: Final = 16
+_PAUSES_PER_LOOK: Final = 4
+_PAUSE_NS: Final = 50_000
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -77,10 +79,18 @@ class Loop:
         """Run what is ready once, every action one step; say whether anything moved."""
         moved = False
         for action in tuple(self.runnable):
-            moved |= action()
+            if action():
+                moved = True
+                self._go_last(action)
         for action in self.watch.ready():
             moved |= action()
         return moved
+
+    def _go_last(self, action: Action) -> None:
+        """Let the others go first next time: two senders share a queue's buffers fairly."""
+        if len(self.runnable) > 1 and action in self.runnable:
+            del self.runnable[action]
+            self.runnable[action] = None
 
     def look(self) -> bool:
         """Take control messages without blocking, then tick; say whether there was a message."""
@@ -133,15 +143,20 @@ class Loop:
     def _polls(self, since_ns: int) -> bool:
         return self._poll_ns == POLL_FOREVER or self._clock() - since_ns < self._poll_ns
 
+    def _pause_ns(self) -> int:
+        """Return how long to do nothing but look at the rings: until something is due, and not for long."""
+        due_ns = self.deadline()
+        return _PAUSE_NS if due_ns is None else min(_PAUSE_NS, due_ns - self._clock())
+
     def _rest(self) -> None:
         """Nothing to do: yield, and after the poll time sleep."""
         if not self._idle_since_ns:
             self._idle_since_ns = self._clock()
         self._turns += 1
         if self._polls(self._idle_since_ns):
-            if self._turns % _IDLE_TURNS_PER_LOOK == 0 and self.look():
+            if self._turns % _PAUSES_PER_LOOK == 0 and self.look():
                 self._idle_since_ns = 0
-            os.sched_yield()
+            self.watch.pause(self._pause_ns())
             return
         self._counters.add("polls")
         self._idle_since_ns = 0

@@ -1,5 +1,6 @@
 """What every process of a topology has: its segments, counters, sockets and loop."""
 
+import os
 import time
 
 import zmq
@@ -22,6 +23,8 @@ class ProcessParts:
 
     def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str, peers: int = 0) -> None:
         self.plan, self.run_dir = plan, run_dir
+        if plan.entry.cpus:
+            os.sched_setaffinity(0, plan.entry.cpus)
         self.segments = {
             s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable)
             for s in plan.segments

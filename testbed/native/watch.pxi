@@ -224,25 +224,54 @@ cdef class MaskSet(Watched):
         return found
 
 
+cdef extern from *:
+    """
+    #include <sched.h>
+    #include <time.h>
+    static int64_t monotonic_ns(void) {
+      struct timespec t;
+      clock_gettime(CLOCK_MONOTONIC, &t);
+      return t.tv_sec * 1000000000ll + t.tv_nsec;
+    }
+    """
+    int64_t monotonic_ns() nogil
+    int sched_yield() nogil
+
+
 cdef class Watch:
     """A set of watched things and the bells through which their messages come."""
 
-    cdef list items
-    cdef list keys
-    cdef list bells
+    cdef list items, keys, bells
+    cdef watched** table
+    """What the items point at, in their order: looked through without Python."""
+    cdef Py_ssize_t count
 
     def __init__(self):
         self.items, self.keys, self.bells = [], [], []
 
+    def __dealloc__(self):
+        free(self.table)
+
     def __class_getitem__(cls, item):
         return cls
 
-    def add(self, Watched item, key):
+    cdef int _retable(self) except -1:
+        cdef Py_ssize_t i
+        cdef watched** table = <watched**>realloc(self.table, (len(self.items) + 1) * sizeof(watched*))
+        if table is NULL:
+            raise MemoryError
+        self.table, self.count = table, len(self.items)
+        for i in range(self.count):
+            table[i] = &(<Watched>self.items[i]).w
+        return 0
+
+    def add(self, Watched item not None, key):
         """Watch `item`; `ready` reports it as `key`."""
         self.items.append(item)
         self.keys.append(key)
+        self._retable()
 
-    def add_bell(self, Bell bell):
+    def add_bell(self, Bell bell not None):
         """Arm this bell, too, before sleeping."""
         self.bells.append(bell)
 
@@ -253,21 +282,40 @@ cdef class Watch:
             if self.items[i] is item:
                 del self.items[i]
                 del self.keys[i]
+                self._retable()
                 return
 
     def discard_bell(self, Bell bell):
         self.bells = [b for b in self.bells if b is not bell]
 
+    cdef bint _any_ready(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if self.table[i].active and self.table[i].ready(self.table[i].what):
+                return True
+        return False
+
     def ready(self):
         """Return the keys of what has work, a list."""
         cdef list found = []
-        cdef Watched item
         cdef Py_ssize_t i
-        for i in range(len(self.items)):
-            item = <Watched>self.items[i]
-            if item.w.active and item.w.ready(item.w.what):
+        for i in range(self.count):
+            if self.table[i].active and self.table[i].ready(self.table[i].what):
                 found.append(self.keys[i])
         return found
+
+    def pause(self, int64_t budget_ns):
+        """Yield the processor once, and on until something is ready or the time is over; True: something is ready."""
+        cdef int64_t end
+        cdef bint ready
+        with nogil:
+            end = monotonic_ns() + budget_ns
+            while True:
+                sched_yield()
+                ready = self._any_ready()
+                if ready or monotonic_ns() >= end:
+                    break
+        return ready
 
     def arm_bells(self):
         """Arm the bells alone; whoever does this looks once more at what it waits for before it blocks."""
@@ -283,13 +331,11 @@ cdef class Watch:
 
     def arm(self):
         """Ask everything for a message, then look once more; True: sleep now, False: there is work already."""
-        cdef Watched item
         cdef Py_ssize_t i
         cdef bint work = False
         self.arm_bells()
-        for i in range(len(self.items)):
-            item = <Watched>self.items[i]
-            if item.w.active and item.w.arm(item.w.what):
+        for i in range(self.count):
+            if self.table[i].active and self.table[i].arm(self.table[i].what):
                 work = True
         if work:
             self.disarm()
@@ -297,10 +343,8 @@ cdef class Watch:
 
     def disarm(self):
         """Awake again: no more messages wanted."""
-        cdef Watched item
         cdef Py_ssize_t i
         self.disarm_bells()
-        for i in range(len(self.items)):
-            item = <Watched>self.items[i]
-            if item.w.active:
-                item.w.disarm(item.w.what)
+        for i in range(self.count):
+            if self.table[i].active:
+                self.table[i].disarm(self.table[i].what)

@@ -206,20 +206,21 @@ def test_loop_deadline_is_rounded_up_to_a_millisecond(
     assert asked == [timeout_ms]
 
 
-def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire) -> None:
+def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(wire, poll_ns=100, clock=TickingClock(10))
     turns: list[int] = []
+
+    class Poller:
+        def poll(self, _timeout: int | None) -> list[tuple[int, int]]:
+            bench.loop.stopping = True
+            return []
 
     def idle() -> bool:
         turns.append(len(turns))
         return False
 
-    def late() -> int | None:
-        bench.loop.stopping = True
-        return 0
-
+    monkeypatch.setattr(bench.loop, "_poller", Poller())
     bench.loop.runnable[idle] = None
-    bench.loop.deadline = late
     bench.loop.run()
     assert len(turns) == 10
     assert bench.counters["polls"] == 1

@@ -47,6 +47,8 @@ class Sender:
         self._burst = Burst()
         self._filler, self._pace, self._count = _prepare(flow, driver.mtu + ETHERNET.size)
         self.sent = 0
+        self._most = 0
+        """The largest burst for which there was room."""
         self._started_ns = 0
         self.finished = False
         self.starved = False
@@ -63,7 +65,7 @@ class Sender:
             self._finish(elapsed_ns)
             return True
         want = min(FRAMES_MAX, self._pace.due(elapsed_ns, self.sent), self._count - self.sent)
-        sent = self.queue.tx_reserve(self._burst, want) if want > 0 else 0
+        sent = self._reserve(want) if want > 0 else 0
         if sent:
             self._filler.fill(self._burst)
             self.queue.tx_send(self._burst)
@@ -72,6 +74,15 @@ class Sender:
         if self.sent == self._count:
             self._finish(self._clock() - self._started_ns)
         return sent > 0
+
+    def _reserve(self, want: int) -> int:
+        """Reserve buffers, but no crumbs: what a few frames cost to pass on, a few hundred cost together."""
+        got = self.queue.tx_reserve(self._burst, want)
+        self._most = max(self._most, got)
+        if 0 < got < min(want, self._most // 2):
+            self.queue.tx_release(self._burst, 0)
+            return 0
+        return got
 
     def wake_ns(self) -> int | None:
         """Return when to step although nothing happened; in the past where a frame fell due meanwhile."""
