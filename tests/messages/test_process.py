@@ -14,13 +14,20 @@ from tests.messages.conftest import NAME, Wire
 PAGE = 4096
 
 
-def plan() -> ProcessPlan:
+def plan(cpus: tuple[int, ...] = ()) -> ProcessPlan:
     """Return a process with RAM and counters."""
     return ProcessPlan(
         name="guest-b",
         role="guest",
         entry=GuestEntry(
-            name="guest-b", host="h0", index=0, memory_bytes=PAGE, ram_gpa=0, stage2_hpa=0, poll_ns=0
+            name="guest-b",
+            host="h0",
+            index=0,
+            memory_bytes=PAGE,
+            ram_gpa=0,
+            stage2_hpa=0,
+            poll_ns=0,
+            cpus=cpus,
         ),
         segments=(
             SegmentEntry(name="guest-b.ram", size_bytes=PAGE, hpa=1 << 40),
@@ -61,3 +68,14 @@ def test_process_says_that_it_is_ready_and_is_told_to_stop(wire: Wire, descripto
     parts.loop.run()
     parts.close()
     assert parts.context.closed
+
+
+def test_process_runs_where_its_plan_says(wire: Wire, descriptors: dict[str, int]) -> None:
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    try:
+        parts = ProcessParts(plan((cpu,)), descriptors, wire.run_dir)
+        assert os.sched_getaffinity(0) == {cpu}
+        parts.close()
+    finally:
+        os.sched_setaffinity(0, before)
