@@ -18,7 +18,7 @@ from rich.console import Group, RenderableType
 
 from launcher import figures
 from launcher.forkclient import ROLES
-from launcher.peers import Shape, bare_ring, dpdk
+from launcher.peers import Shape, bare_ring, cpus_of, dpdk
 from launcher.prepare import plan_fitting
 from launcher.result import Machine, Result, machine
 from launcher.run import run_plan
@@ -30,6 +30,7 @@ from launcher.watcher import Watcher
 from testbed.errors import ConfigError
 from testbed.messages.entries import Plan
 
+HOST: Final = "h0"
 SENDER: Final = "sender"
 RECEIVER: Final = "receiver"
 FIGURES: Final = (
@@ -63,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     """1: request and response, one frame at a time; 0: as many as the queues hold."""
     verify: bool = True
+    pin: bool = True
+    """Give every process one processor, the same on every side; else the kernel moves them as it likes."""
     poll: str = "200us"
     peer: Literal["", "dpdk"] = ""
     limit: bool = False
@@ -135,16 +138,25 @@ def topology(settings: Settings) -> dict[str, Any]:
     }
     if not settings.in_flight:
         flow["verify"] = settings.verify
-    guests = [SENDER]
+    guests, cpus = [SENDER], cpus_of(settings.path)
     if settings.path == "forward":
         flow["to"] = RECEIVER
         guests.append(RECEIVER)
     return {
         "name": f"bench-virtio-{os.getpid()}",
         "poll": settings.poll if settings.poll != "0" else 0,
-        "guests": {name: {"nics": [nic]} for name in guests},
+        "hosts": {HOST: {"cpus": cpus[:1]} if settings.pin else {}},
+        "guests": {
+            name: _guest(nic, cpu if settings.pin else None)
+            for name, cpu in zip(guests, cpus[1:], strict=True)
+        },
         "workloads": [[flow] * settings.queues],
     }
+
+
+def _guest(nic: dict[str, Any], cpu: int | None) -> dict[str, Any]:
+    guest: dict[str, Any] = {"host": HOST, "nics": [nic]}
+    return guest if cpu is None else guest | {"cpus": [cpu]}
 
 
 def plan_for(settings: Settings) -> Plan:
@@ -202,14 +214,18 @@ def _peer(settings: Settings) -> float:
         settings.queue_size,
         settings.queues,
         settings.in_flight,
+        _cpus(settings),
     )
     return dpdk.measure(peer, settings.seconds)
 
 
 def _limit(settings: Settings) -> float:
-    return bare_ring.measure(
-        settings.path, settings.frame_bytes, settings.queue_size, settings.seconds, settings.in_flight
-    )
+    ring = bare_ring.Ring(settings.queue_size, settings.frame_bytes, settings.in_flight)
+    return bare_ring.measure(settings.path, ring, settings.seconds, _cpus(settings))
+
+
+def _cpus(settings: Settings) -> list[int]:
+    return cpus_of(settings.path) if settings.pin else []
 
 
 def _result(

@@ -56,6 +56,7 @@ def virtio(
     limit: Annotated[bool, typer.Option("--limit", help="Run a bare ring, in turn with ours.")] = False,
     in_flight: Annotated[int, typer.Option(help="1: one frame at a time (echo): latency.")] = 0,
     verify: Annotated[bool, typer.Option(help="Check every frame where it arrives.")] = True,
+    pin: Annotated[bool, typer.Option(help="Give every process one processor, on every side.")] = True,
     poll: Annotated[
         str, typer.Option(help="How long to poll before sleeping: a duration, 0, forever.")
     ] = "200us",
@@ -80,6 +81,7 @@ def virtio(
         in_order=in_order,
         in_flight=in_flight,
         verify=verify,
+        pin=pin,
         poll=poll,
         peer=peer or "",
         limit=limit,

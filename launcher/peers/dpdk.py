@@ -43,6 +43,8 @@ class Peer:
     queues: int = 1
     in_flight: int = 0
     """1: one frame goes round and round; 0: as many as fit."""
+    cpus: Sequence[int] = ()
+    """A processor for each process, back end first; empty: all of them for each."""
 
 
 def check_installed() -> None:
@@ -84,7 +86,7 @@ def _roles(peer: Peer, directory: Path) -> list[_Role]:
         return [_Role("vhost", "rxonly", (vhost[0],)), _Role("sender", "txonly", (users[0],))]
     if peer.shape == "forward":
         back_end = _Role("vhost", "io", tuple(vhost))
-        return [back_end, _Role("receiver", "rxonly", (users[1],)), _Role("sender", "txonly", (users[0],))]
+        return [back_end, _Role("sender", "txonly", (users[0],)), _Role("receiver", "rxonly", (users[1],))]
     guest = _Role("guest", "flowgen", (users[0],))
     if peer.in_flight == 1:
         guest = _Role("guest", "io", (users[0],), "tx_first 1")
@@ -103,7 +105,7 @@ def _start(
     memory = HUGE_OPTIONS if huge else NO_HUGE_OPTIONS
     started = []
     for index, role in enumerate(_roles(peer, directory)):
-        eal = (*memory, f"--lcores={_lcores(index)}")
+        eal = (*memory, f"--lcores={_lcores(peer.cpus[index : index + 1])}")
         testpmd = Testpmd(role.name, directory, eal, role.devices, _options(peer, role))
         stack.callback(testpmd.close)
         testpmd.ready()
@@ -111,11 +113,10 @@ def _start(
     return started
 
 
-def _lcores(index: int) -> str:
-    """A core for the prompt and one for the frames, on the processors in turn."""
-    cpus = sorted(os.sched_getaffinity(0))
-    cpu = cpus[index % len(cpus)]
-    return f"0@{cpu},1@{cpu}"
+def _lcores(cpus: Sequence[int]) -> str:
+    """A core for the prompt and one for the frames, each on these processors, or on any."""
+    where = ",".join(map(str, cpus or sorted(os.sched_getaffinity(0))))
+    return f"0@({where}),1@({where})"
 
 
 def _options(peer: Peer, role: _Role) -> Sequence[str]:
@@ -125,8 +126,12 @@ def _options(peer: Peer, role: _Role) -> Sequence[str]:
 
 
 def _rate(processes: Sequence[tuple[_Role, Testpmd]], peer: Peer, seconds: float) -> float:
+    for role, testpmd in reversed(processes):
+        if role.mode != "txonly":
+            testpmd.start(role.start)
     for role, testpmd in processes:
-        testpmd.start(role.start)
+        if role.mode == "txonly":
+            testpmd.start()
     counted = next(t for role, t in processes if role.mode == "rxonly" or role.name == "guest")
     time.sleep(SETTLE_SECONDS)
     before = counted.stats()

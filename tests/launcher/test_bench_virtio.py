@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.bench_virtio import Settings, plan_for
-from launcher.peers import testpmd
+from launcher.peers import cpus_of, testpmd
 from testbed.errors import ConfigError
 from testbed.messages.entries import GuestEntry
 
@@ -138,6 +138,30 @@ def test_the_topology_is_an_ordinary_one() -> None:
     assert isinstance(guest, GuestEntry)
     assert (guest.poll_ns, guest.nics[0].backend, guest.nics[0].queue_pairs) == (0, "echo", 2)
     assert [flow.comes_back for flow in plan.phases[0]] == [True, True]
+
+
+def test_processes_are_pinned_alike_on_every_side_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cpus(pin: bool) -> list[tuple[int, ...]]:
+        return [process.entry.cpus for process in plan_for(Settings(path="forward", pin=pin)).processes]
+
+    first, second = (sorted(os.sched_getaffinity(0)) * 2)[:2]
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {first, second})
+    there = sorted({first, second})
+    assert cpus(pin=True) == [(there[0],), (there[-1],), (there[-1],)]
+    assert cpus(pin=False) == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("there", "places"),
+    [({0}, [0, 0, 0]), ({0, 1}, [0, 1, 1]), ({2, 5, 7}, [2, 5, 7]), ({0, 1, 2, 3}, [0, 1, 2])],
+)
+def test_the_back_end_has_a_processor_for_itself(
+    there: set[int], places: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: there)
+
+    assert cpus_of("forward") == places
+    assert cpus_of("sink") == cpus_of("echo") == places[:2]
 
 
 def test_one_frame_in_flight_needs_an_echo() -> None:
