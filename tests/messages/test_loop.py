@@ -106,6 +106,28 @@ def test_loop_action_may_take_itself_out(bench: Bench) -> None:
     assert not bench.loop.turn()
 
 
+def test_loop_actions_that_moved_something_go_last_next_time(bench: Bench) -> None:
+    ran: list[str] = []
+
+    def action(name: str) -> Callable[[], bool]:
+        def run() -> bool:
+            ran.append(name)
+            return name != "idle"
+
+        return run
+
+    bench.loop.runnable.update(dict.fromkeys([action("one"), action("idle"), action("two")]))
+    for _ in range(2):
+        bench.loop.turn()
+    assert ran == ["one", "idle", "two", "idle", "one", "two"]
+
+
+@pytest.mark.parametrize(("in_ns", "pause_ns"), [(None, 50_000), (60_000, 50_000), (10, 10), (-5, -5)])
+def test_loop_pause_ends_when_something_is_due(bench: Bench, in_ns: int | None, pause_ns: int) -> None:
+    bench.loop.deadline = lambda: None if in_ns is None else bench.clock() + in_ns
+    assert bench.loop._pause_ns() == pause_ns
+
+
 def test_loop_runs_until_it_is_told_to_stop(bench: Bench) -> None:
     bench.wire.say(Stop())
     bench.loop.run()
