@@ -1,9 +1,11 @@
 """From a topology file to a plan that this machine can hold, before anything is started."""
 
+import os
 from pathlib import Path
 
 from launcher import rundir
 from launcher.capacity import Machine, check_capacity
+from launcher.placement import place
 from launcher.planner import plan_topology
 from launcher.topology import load_topology
 from launcher.topology_records import Topology
@@ -22,4 +24,5 @@ def plan_fitting(topology: Topology) -> Plan:
     """Return the plan of a topology. Raises ConfigError where this machine is too small for it."""
     plan = plan_topology(topology)
     check_capacity(plan, Machine.measure(), rundir.path_of(plan.topology))
-    return plan
+    # another topology that runs would be given the same cores
+    return plan if rundir.held() else place(plan, sorted(os.sched_getaffinity(0)))

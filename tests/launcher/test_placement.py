@@ -1,0 +1,42 @@
+"""Which processors a small topology's processes get."""
+
+import pytest
+
+from launcher.placement import place
+from launcher.planner import plan_topology
+from launcher.topology import parse_topology
+from testbed.messages.entries import Plan
+
+
+def plan_of(text: str) -> Plan:
+    return plan_topology(parse_topology(text))
+
+
+def cpus_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    return {process.name: process.entry.cpus for process in plan.processes}
+
+
+def test_a_vmm_has_a_core_of_its_own_and_guests_share_the_rest() -> None:
+    plan = place(plan_of("name: t\nguests: {a: , b: }\n"), (4, 5))
+    assert cpus_of(plan) == {"vmm-h0": (4,), "a": (5,), "b": (5,)}
+
+
+def test_two_vmms_have_one_each() -> None:
+    plan = place(plan_of("name: t\nguests: {a: {host: x}, b: {host: y}}\n"), (0, 1, 2))
+    assert cpus_of(plan) == {"vmm-x": (0,), "vmm-y": (1,), "a": (2,), "b": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [
+        ("name: t\nguests: {a: , b: }\n", (0, 1, 2)),
+        ("name: t\nguests: {a: , b: }\n", (0,)),
+        ("name: t\nguests: {g: {count: 4}}\n", (0, 1)),
+        ("name: t\nguests: {a: {host: x}, b: {host: y}}\n", (0, 1)),
+        ("name: t\nguests: {a: {cpus: [1]}, b: }\n", (0, 1)),
+    ],
+    ids=["cores enough", "one core", "a crowd", "a core a vmm and none left", "the file says"],
+)
+def test_others_are_left_to_the_scheduler(text: str, cores: tuple[int, ...]) -> None:
+    plan = plan_of(text)
+    assert place(plan, cores) == plan
