@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import NetQueue
 from testbed.messages.entries import FlowEntry
-from testbed.native import FLOOD, Burst, FrameStore, Watched
+from testbed.native import FLOOD, FRAMES_MAX, Burst, FrameStore, Watched
 from testbed.net.mac import format_mac
 from tests.support.ring_pair import Rig, Setup, contents
 
@@ -79,10 +79,10 @@ class RigDriver:
     def handle_interrupt(self) -> bool:
         return False
 
-    def take_sent(self) -> list[bytes]:
+    def take_sent(self, at_most: int = 1 << 16) -> list[bytes]:
         """Take what was sent and give the buffers back, as a device does."""
-        burst, frames = Burst(), []
-        while self._device_tx.fetch(burst):
+        burst, frames = Burst(), list[bytes]()
+        while self._device_tx.fetch(burst, min(FRAMES_MAX, at_most - len(frames))):
             frames += contents(burst)
             self._device_tx.complete(burst)
         return frames

@@ -65,6 +65,18 @@ def test_sender_without_room_waits_for_it_and_for_nothing_else() -> None:
     assert not bench.sender.starved
 
 
+def test_sender_waits_for_more_room_than_a_few_frames() -> None:
+    bench = Bench(flow(count=1_000))
+    bench.step()
+    bench.sender.step()
+    bench.device.take_sent(at_most=10)
+    assert not bench.sender.step()
+    assert bench.sender.starved
+    bench.device.take_sent(at_most=30)
+    assert bench.sender.step()
+    assert bench.sender.sent == SIZE + SIZE + 40
+
+
 def test_sender_without_room_and_without_an_end_has_no_deadline() -> None:
     bench = Bench(flow(count=1_000))
     bench.sender.step()
