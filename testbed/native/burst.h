@@ -12,6 +12,7 @@
 
 #define DEST_FLOOD (-1)
 #define DEST_DROP (-2)
+#define DEST_REMOVED (-3) /* an interposer dropped it: classification and receivers leave it alone */
 
 struct segment { uint8_t *host; uint32_t len; uint32_t id; };
 struct frame {
@@ -20,7 +21,7 @@ struct frame {
   uint16_t descriptors; /* ring slots that the chain takes (packed ring, in-order) */
   uint32_t len;         /* bytes from the Ethernet header on, without FCS */
   uint32_t id;          /* head descriptor, buffer id or slot */
-  int32_t dest;         /* port, DEST_FLOOD or DEST_DROP */
+  int32_t dest;         /* port, DEST_FLOOD, DEST_DROP or DEST_REMOVED */
   uint8_t flags, gso_type; /* offload request, as in virtio_net_hdr */
   uint16_t hdr_len, gso_size, csum_start, csum_offset;
 };

@@ -1,7 +1,7 @@
 """Bursts and guest memory as native code sees them."""
 
 cdef extern from "burst.h":
-    enum: BURST_FRAMES, BURST_SEGMENTS, DEST_FLOOD, DEST_DROP
+    enum: BURST_FRAMES, BURST_SEGMENTS, DEST_FLOOD, DEST_DROP, DEST_REMOVED
     cdef struct segment:
         uint8_t* host
         uint32_t len
@@ -79,6 +79,21 @@ cdef class Burst:
             raise IndexError(f"a burst of {self.b.frames_n} frames has no frame {index}")
         return self.b.frames[index].dest
 
+    def present(self):
+        """Return the indices of the frames that are still under way: for slow interposers and tests."""
+        cdef uint32_t i
+        cdef list indices = []
+        for i in range(self.b.frames_n):
+            if self.b.frames[i].dest >= DEST_FLOOD:
+                indices.append(i)
+        return indices
+
+    def remove(self, uint32_t index):
+        """Drop one frame, as an interposer does; the bridge will never see it."""
+        if index >= self.b.frames_n:
+            raise IndexError(f"a burst of {self.b.frames_n} frames has no frame {index}")
+        self.b.frames[index].dest = DEST_REMOVED
+
     def send_all_to(self, int32_t port):
         """Give every frame the same destination."""
         cdef uint32_t i
@@ -90,6 +105,22 @@ cdef class Burst:
         cdef uint32_t i, n = 0
         for i in range(first, self.b.frames_n):
             n += self.b.frames[i].dest == port or self.b.frames[i].dest == DEST_FLOOD
+        return n
+
+    @property
+    def absent(self):
+        """How many frames are not under way: removed, or not for whom this burst is shown."""
+        cdef uint32_t i, n = 0
+        for i in range(self.b.frames_n):
+            n += self.b.frames[i].dest < DEST_FLOOD
+        return n
+
+    @property
+    def removed(self):
+        """How many frames interposers removed."""
+        cdef uint32_t i, n = 0
+        for i in range(self.b.frames_n):
+            n += self.b.frames[i].dest == DEST_REMOVED
         return n
 
     @property
@@ -168,4 +199,5 @@ cdef class Regions:
 
 FLOOD = DEST_FLOOD
 DROP = DEST_DROP
+REMOVED = DEST_REMOVED
 FRAMES_MAX = BURST_FRAMES

@@ -94,6 +94,7 @@ void mac_table_classify(struct mac_table *t, struct burst *b, int16_t source, ui
     if (unlikely(f->len > frame_max)) { count->dropped_too_long++, f->dest = DEST_DROP; continue; }
     if (unlikely(f->len < sizeof(ethernet_t))) { count->dropped_too_short++, f->dest = DEST_DROP; continue; }
     bytes += f->len;
+    if (unlikely(f->dest == DEST_REMOVED)) continue;
     const struct segment *s = &b->segments[f->first_segment];
     const uint8_t *head = s->host;
     if (unlikely(s->len < 12)) frame_read(b, f, 0, ends, 12), head = ends;

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from testbed.errors import ConfigError
-from testbed.native import FLOOD, FRAMES_MAX, Burst, MacTable, Pinned, Watched
-from testbed.net.port import Port, Source
+from testbed.native import FLOOD, FRAMES_MAX, Burst, BurstView, MacTable, Pinned, Watched, removed_frames
+from testbed.net.port import Interposer, Port, Source
 from testbed.spec.virtio_net import FRAME_BYTES_MAX
 
 AGE_SECONDS: Final = 300
@@ -31,6 +31,8 @@ class Attachment:
         """It held a sender back too long: what it has no room for is dropped until it takes frames again."""
         self.waiters = 0
         """Lanes that wait for this port's buffers."""
+        self.interposer: Interposer | None = None
+        """Sees the port's frames on their way; set with `Bridge.interpose`."""
 
     def look_for_room(self) -> None:
         """Have the receive rings looked at exactly while a lane waits for them."""
@@ -47,6 +49,8 @@ class Lane:
         self.loaded = False
         """The burst was fetched and not yet completed."""
         self.waiting: dict[int, int] = {}
+        self.removed: dict[int, bytes] = {}
+        """Frames of the burst that one receiver's interposer removed, a bitmap each."""
         self.blocked_on: tuple[Attachment, ...] = ()
         self.blocked_since_ns = 0
         self.closed = False
@@ -63,6 +67,10 @@ class Bridge:
         self.attachments: dict[int, Attachment] = {}
         self._stall_ns, self._clock = stall_ns, clock
         self._blocked: dict[Lane, None] = {}
+        self._held: dict[Lane, int] = {}
+        """Lanes that an interposer lets fetch nothing before a time."""
+        self._interposed: set[int] = set()
+        self._view, self._seen, self._copies = BurstView(), BurstView(), BurstView()
         self._now_seconds = 0
         self.refresh_clock()
 
@@ -81,6 +89,27 @@ class Bridge:
         attachment = Attachment(number, port, counters, offset)
         self.attachments[number] = attachment
         return attachment
+
+    def interpose(self, attachment: Attachment, interposer: Interposer | None) -> None:
+        """Have an interposer see the frames of a port from now on, or nobody."""
+        attachment.interposer = interposer
+        self._interposed.discard(attachment.number)
+        if interposer is not None:
+            self._interposed.add(attachment.number)
+        for lane in attachment.lanes:
+            self._release(lane)
+
+    def mirror(self, frames: Burst, target: Attachment) -> None:
+        """Copy the frames that are present to one port: nobody is held back for it and nothing is learned."""
+        if self.attachments.get(target.number) is not target:
+            return
+        view = self._copies
+        view.copy_all(frames, target.number)
+        if target.interposer is not None:
+            target.interposer.to_guest(view, mirrored=True)
+        reached = target.port.deliver(view, 0, target.number) if target.port.receiving else 0
+        if left := view.count_for(target.number, reached):
+            target.port.count_dropped("mirror", left)
 
     def refresh(self, attachment: Attachment) -> None:
         """Take notice that a port's driver came up, went away or changed its queues, or that its link
@@ -116,6 +145,7 @@ class Bridge:
             for lane in other.lanes:
                 if attachment.number in lane.waiting:
                     self._drop(lane, attachment, "device_broken")
+        self._interposed.discard(attachment.number)
         del self.attachments[attachment.number]
 
     def turn(self, lane: Lane) -> bool:
@@ -134,9 +164,13 @@ class Bridge:
 
     def retry(self) -> bool:
         """Go on with every blocked lane; drop for receivers that have stalled too long."""
-        if not self._blocked:
+        if not (self._blocked or self._held):
             return False
         moved, now_ns = False, self._clock()
+        for lane, due_ns in tuple(self._held.items()):
+            if now_ns >= due_ns:
+                self._release(lane)
+                moved |= self.turn(lane)
         for lane in tuple(self._blocked):
             if self.turn(lane):
                 moved = True
@@ -147,7 +181,8 @@ class Bridge:
 
     def deadline_ns(self) -> int | None:
         """Return when `retry` must run even if nothing happens, or None."""
-        return min((lane.blocked_since_ns + self._stall_ns for lane in self._blocked), default=None)
+        due = [lane.blocked_since_ns + self._stall_ns for lane in self._blocked]
+        return min((*due, *self._held.values()), default=None)
 
     def refresh_clock(self) -> None:
         """Take the time for learning and ageing; called once in a while, not once a burst."""
@@ -166,7 +201,12 @@ class Bridge:
 
     def _load(self, lane: Lane) -> bool:
         """Fetch the lane's next burst; say whether there is one."""
-        if not lane.source.fetch(lane.burst, FRAMES_MAX):
+        interposer = lane.attachment.interposer
+        limit = FRAMES_MAX if interposer is None else interposer.allowance()
+        if interposer is not None and not limit:
+            self._hold(lane, interposer.allowed_ns())
+            return False
+        if not lane.source.fetch(lane.burst, limit):
             return False
         lane.loaded = True
         self._address(lane)
@@ -189,6 +229,10 @@ class Bridge:
     def _address(self, lane: Lane) -> None:
         """Decide for every frame of a burst where it goes."""
         here = lane.attachment
+        if here.interposer is not None:
+            here.interposer.from_guest(lane.burst)
+            if lane.closed:  # a mirror's target may have been the sender's own broken device
+                return
         ports, flood = self.table.classify(
             lane.burst,
             here.number,
@@ -202,16 +246,40 @@ class Bridge:
             if not ports:
                 here.port.count_dropped("no_receiver", lane.burst.count_for(FLOOD, 0))
         lane.waiting = dict.fromkeys(ports, 0)
+        if self._interposed or lane.removed:
+            self._interpose_receivers(lane)
+
+    def _interpose_receivers(self, lane: Lane) -> None:
+        """Have the interposers of the receivers see the burst, once; remember what each removes."""
+        lane.removed = {}
+        for number in tuple(lane.waiting):
+            target = self.attachments.get(number)
+            if target is None or target.interposer is None:
+                continue
+            self._seen.look(lane.burst, number)
+            target.interposer.to_guest(self._seen)
+            removed = removed_frames(self._seen)
+            if removed is not None:
+                lane.removed[number] = removed
+
+    def _burst_for(self, lane: Lane, number: int) -> Burst:
+        """Return the burst as one receiver is to have it; valid until this is asked again."""
+        removed = lane.removed.get(number) if lane.removed else None
+        if removed is None:
+            return lane.burst
+        self._view.look(lane.burst, number, removed)
+        return self._view
 
     def _deliver(self, lane: Lane, number: int) -> bool:
         """Give one receiver what it takes; say whether that was anything."""
         if number not in lane.waiting:  # dropped since the turn began
             return False
         target, first = self.attachments[number], lane.waiting.pop(number)
-        reached = target.port.deliver(lane.burst, first, number)
-        left = lane.burst.count_for(number, reached)
+        reached = target.port.deliver(self._burst_for(lane, number), first, number)
+        burst = self._burst_for(lane, number)  # again: a port may call back and have others looked at
+        left = burst.count_for(number, reached)
         if target.stalled:  # frames in between that are for others say nothing about this receiver
-            target.stalled = left == lane.burst.count_for(number, first)
+            target.stalled = left == burst.count_for(number, first)
         if not left:
             return True
         if lane.closed or self.attachments.get(number) is not target:
@@ -223,11 +291,11 @@ class Bridge:
         lane.waiting[number] = reached
         return reached > first
 
-    @staticmethod
-    def _drop(lane: Lane, target: Attachment, reason: str) -> None:
+    def _drop(self, lane: Lane, target: Attachment, reason: str) -> None:
         """Drop what one receiver has not taken of a burst."""
         first = lane.waiting.pop(target.number)
-        target.port.count_dropped(reason, lane.burst.count_for(target.number, first))
+        left = self._burst_for(lane, target.number).count_for(target.number, first)
+        target.port.count_dropped(reason, left)
 
     def _give_up(self, lane: Lane) -> None:
         """Every receiver that still holds this lane back is stalled from now on."""
@@ -256,6 +324,15 @@ class Bridge:
         lane.blocked_on = ()
         lane.ring.active = True
 
+    def _hold(self, lane: Lane, until_ns: int) -> None:
+        """Fetch nothing from a lane before `until_ns`."""
+        self._held[lane] = until_ns
+        lane.ring.active = False
+
+    def _release(self, lane: Lane) -> None:
+        if self._held.pop(lane, None) is not None:
+            lane.ring.active = True
+
     def _finish(self, lane: Lane) -> None:
         lane.loaded = False
         self._unblock(lane)
@@ -268,4 +345,5 @@ class Bridge:
             self._drop(lane, self.attachments[number], "device_broken")
         lane.loaded = False
         lane.closed = True
+        self._release(lane)
         self._unblock(lane)

@@ -64,3 +64,23 @@ class Port(Protocol):
     def count_dropped(self, reason: str, frames: int) -> None:
         """Count frames that should have come here and were dropped by the bridge."""
         ...
+
+
+class Interposer(Protocol):
+    """Looks at the frames of one port of the bridge on their way and removes some; it never changes one."""
+
+    def allowance(self) -> int:
+        """Return how many frames may be fetched from the guest now, at most a burst; 0: none yet."""
+        ...
+
+    def allowed_ns(self) -> int:
+        """Return when `allowance` will not be 0 any more."""
+        ...
+
+    def from_guest(self, burst: Burst) -> None:
+        """See a burst that was fetched, before it is classified."""
+        ...
+
+    def to_guest(self, burst: Burst, mirrored: bool = False) -> None:
+        """See what goes to this port, before it is delivered; once a burst, whether or not there is room."""
+        ...

@@ -3,11 +3,13 @@
 from types import ModuleType
 
 from testbed.spec import (
+    bpf,
     dma_request,
     e1000,
     e1000_ring,
     flow,
     page_table,
+    pcapng,
     port_counters,
     vcpu_page,
     virtio,
@@ -25,6 +27,8 @@ _MODULES: tuple[ModuleType, ...] = (
     page_table,
     port_counters,
     dma_request,
+    bpf,
+    pcapng,
 )
 
 
