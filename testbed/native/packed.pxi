@@ -48,6 +48,12 @@ cdef extern from "packed_driver.h":
     void packed_driver_disarm(void*) noexcept nogil
 
 
+cdef int _check_packed_size(uint32_t size) except -1:
+    if not 0 < size <= VIRTIO_QUEUE_SIZE_MAX:
+        raise ValueError(f"a packed queue's size is 1 to {VIRTIO_QUEUE_SIZE_MAX}, not {size}")
+    return 0
+
+
 cdef class PackedDevice(DeviceRing):
     """The device's side of one packed virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
 
@@ -59,6 +65,7 @@ cdef class PackedDevice(DeviceRing):
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned counters,
                  Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
                  bint in_order=False):
+        _check_packed_size(size)
         self.memory, self.counters = memory, counters
         self.q.memory = &memory.m
         self.q.size = size
@@ -142,6 +149,7 @@ cdef class PackedDriver(Watched):
                  uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
                  uint64_t tables_gpa=0, bint event_idx=False, bint merge=False, bint in_order=False):
         """`rings`, `slots` and `tables` (of indirect descriptors) are what is mapped at the addresses beside them."""
+        _check_packed_size(size)
         self.rings, self.slots, self.tables = rings, slots, tables
         self.q.size, self.q.event_idx = size, event_idx
         self.q.ring = <packed_desc_t*>_at(rings, desc - rings_gpa, size * sizeof(packed_desc_t))

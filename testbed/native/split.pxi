@@ -1,5 +1,10 @@
 """Virtqueues: the device's and the driver's side."""
 
+cdef extern from "layouts.h":
+    enum: VIRTIO_QUEUE_SIZE_MAX
+    ctypedef struct virtio_net_hdr_t:
+        uint8_t flags
+
 cdef extern from "split_ring.h":
     ctypedef struct virtq_desc_t:
         uint64_t addr
@@ -82,7 +87,9 @@ cdef extern from "split_driver.h":
 
 cdef void _own_buffers(driver_buffers* b, Pinned slots, uint64_t gpa, uint32_t slot_bytes, uint32_t size, uint32_t parts, bint indirect,
                        bint merge, bint in_order) except *:
-    """Lay equal buffers into `slots`: as many as the ring's descriptors suffice for."""
+    """Lay equal buffers into `slots`: as many as the ring's descriptors suffice for. Every descriptor of one has a byte at least."""
+    if not 0 < parts <= size or slot_bytes < sizeof(virtio_net_hdr_t) + parts:
+        raise ValueError(f"buffers of {slot_bytes} bytes in {parts} parts do not go into a ring of {size} descriptors")
     b.count = size if indirect else size // parts
     b.host = _at(slots, 0, <Py_ssize_t>b.count * slot_bytes)
     b.gpa, b.slot_bytes, b.parts, b.merge, b.in_order = gpa, slot_bytes, parts, merge, in_order
@@ -93,6 +100,12 @@ cdef void _own_buffers(driver_buffers* b, Pinned slots, uint64_t gpa, uint32_t s
 cdef uint8_t* _tables(Pinned tables, Py_ssize_t descriptors) except? NULL:
     """Return where indirect tables of so many descriptors are, NULL where there are none."""
     return NULL if tables is None else _at(tables, 0, descriptors * sizeof(virtq_desc_t))
+
+
+cdef int _check_split_size(uint32_t size) except -1:
+    if not 0 < size <= VIRTIO_QUEUE_SIZE_MAX or size & (size - 1):
+        raise ValueError(f"a split queue's size is a power of two up to {VIRTIO_QUEUE_SIZE_MAX}, not {size}")
+    return 0
 
 
 cdef class SplitDevice(DeviceRing):
@@ -106,6 +119,7 @@ cdef class SplitDevice(DeviceRing):
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used, Pinned counters,
                  Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
                  bint in_order=False):
+        _check_split_size(size)
         self.memory, self.counters = memory, counters
         self.q.memory = &memory.m
         self.q.size = size
@@ -186,6 +200,7 @@ cdef class SplitDriver(Watched):
                  uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
                  uint64_t tables_gpa=0, bint event_idx=False, bint merge=False, bint in_order=False):
         """`rings`, `slots` and `tables` (of indirect descriptors) are what is mapped at the addresses beside them."""
+        _check_split_size(size)
         self.rings, self.slots, self.tables = rings, slots, tables
         self.q.size, self.q.event_idx = size, event_idx
         self.q.desc = <virtq_desc_t*>_at(rings, desc - rings_gpa, split_desc_bytes(size))

@@ -34,10 +34,8 @@ queues = pytest.mark.parametrize(
 
 def fits(ring_format: str, size: int, features: Features, parts: int) -> bool:
     """Say whether buffers of `parts` descriptors can go into the ring."""
-    if features.indirect and parts > 1:
-        return True
     # §2.7.5.1: with IN_ORDER a chain goes on at the table's head, which fixed descriptors of a buffer do not
-    table_end = ring_format == SPLIT and features.in_order
+    table_end = ring_format == SPLIT and features.in_order and not features.indirect
     return parts <= size and not (table_end and size % parts)
 
 

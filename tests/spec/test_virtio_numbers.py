@@ -40,8 +40,9 @@ CONSTANTS = {
 # Table 4.1, §4.2.2: offset, direction, name, in the order printed.
 MMIO = """
 000 R MagicValue | 004 R Version | 008 R DeviceID | 00c R VendorID | 010 R DeviceFeatures
-014 W DeviceFeaturesSel | 020 W DriverFeatures | 024 W DriverFeaturesSel | 030 W QueueSel | 034 R QueueNumMax | 038 W QueueNum
-044 RW QueueReady | 050 W QueueNotify | 060 R InterruptStatus | 064 W InterruptACK | 070 RW Status
+014 W DeviceFeaturesSel | 020 W DriverFeatures | 024 W DriverFeaturesSel | 030 W QueueSel | 034 R QueueNumMax
+038 W QueueNum | 044 RW QueueReady | 050 W QueueNotify | 060 R InterruptStatus | 064 W InterruptACK
+070 RW Status
 080 W QueueDescLow | 084 W QueueDescHigh | 090 W QueueDriverLow | 094 W QueueDriverHigh
 0a0 W QueueDeviceLow | 0a4 W QueueDeviceHigh | 0ac W SHMSel | 0b0 R SHMLenLow | 0b4 R SHMLenHigh
 0b8 R SHMBaseLow | 0bc R SHMBaseHigh | 0c0 RW QueueReset | 0fc R ConfigGeneration | 100 RW Config
