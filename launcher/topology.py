@@ -4,6 +4,7 @@ Every mistake is told in one go, a line each, in the order of the file. Not mode
 hosts, so a flow stays on one host.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -27,6 +28,8 @@ from launcher.yaml_source import Document, parse_document, read_document
 from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.errors import ConfigError
 from testbed.spec.flow import ETHERNET
+from testbed.spec.flow import IDS_MAX as FLOW_IDS_MAX
+from testbed.spec.port_counters import PORTS_MAX
 from testbed.spec.virtio import VIRTQ_DESC, split_bytes
 from testbed.spec.virtio_net import NET_HDR
 
@@ -99,7 +102,9 @@ class _Resolver:
         if self._count_is_sane():
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
+        self._check_ports()
         phases = resolve_phases(self.checked, self.section, self.guests, directory)
+        self._check_flows(sum(len(phase) for phase in phases))
         guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())
         return Topology(self.section.name, hosts, guests, phases)
 
@@ -138,6 +143,18 @@ class _Resolver:
             self._add(path, f"{what} cannot have the name {name}: it is that of {owner}{line}")
         else:
             self._names[name] = (f"{what} {name}" if " " not in what else what, path)
+
+    def _check_ports(self) -> None:
+        """Refuse a host whose bridge would need more ports than one has."""
+        ports = Counter(guest.host for guest in self.guests.values() for _ in guest.nics)
+        for host, count in ports.items():
+            if count > PORTS_MAX:
+                text = f"the NICs of host {host} must be at most {PORTS_MAX}, the ports of one bridge"
+                self._add(("guests",), f"{text}: spread the guests over hosts, not {count} on one")
+
+    def _check_flows(self, count: int) -> None:
+        if count >= FLOW_IDS_MAX:
+            self._add(("workloads",), f"must be at most {FLOW_IDS_MAX - 1} flows in all, not {count}")
 
     def _count_is_sane(self) -> bool:
         total = sum(guest.count or 1 for guest in self.section.guests.values())

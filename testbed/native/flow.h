@@ -10,7 +10,7 @@
 
 #define SIZES_MAX 64
 #define SEEN_WINDOW 65536 /* sequence numbers behind the newest in which late and double frames are told apart */
-#define FLOWS_MAX 4096
+#define FLOWS_MAX FLOW_IDS_MAX
 #define REPLAYS_MAX 64
 #define REPLAY_LANES 256
 #define DOUBLED_FAVOUR 16

@@ -3,7 +3,7 @@
 #include "burst.h"
 #include "layouts.h"
 
-#define PORTS_MAX 1024
+#define PORTS_MAX PORT_COUNTERS_PORTS_MAX
 #define TARGETS_MAX 64 /* distinct ports of one burst that are told one by one; more are told as "all" */
 
 struct mac_entry { uint64_t mac; uint32_t stamp; int16_t port; bool fixed, used; };

@@ -31,7 +31,7 @@ cdef uint64_t _mac_word(mac: bytes) except? 0:
 
 
 cdef int _check_port(int16_t port) except -1:
-    if not 0 <= port < PORTS_MAX:
+    if not 0 <= port < <int>PORTS_MAX:
         raise ValueError(f"a bridge has ports 0 to {PORTS_MAX - 1}, not {port}")
     return 0
 

@@ -48,5 +48,7 @@ IPV4_NO_OPTIONS: Final = 0x45
 """version_ihl of a header without options."""
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
+IDS_MAX: Final = 4096
+"""A flow's id is below: a receiver finds it by index."""
 FRAME_BYTES_MAX: Final = 9014
 """The largest frame a workload generates."""

@@ -20,6 +20,8 @@ _NAMES: Final = (
     "fault_header", "fault_alignment", "fault_register",
 )  # fmt: skip
 
+PORTS_MAX: Final = 1024
+"""Ports of one bridge."""
 PORT_COUNTERS: Final = Record(
     "port_counters",
     8 * len(_NAMES),

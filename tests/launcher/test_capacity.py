@@ -37,11 +37,12 @@ def test_a_small_topology_fits() -> None:
 
 
 def test_ten_thousand_guests_are_refused_in_one_line() -> None:
-    (line,) = refused(plan_of("{g: {count: 10000}}"), ROOMY)
-    assert line.startswith("topology big: 10000 guests and 1 vmm do not fit this machine: they need 66")
+    groups = ", ".join(f"g{i}-: {{count: 1000, host: h{i}}}" for i in range(10))
+    (line,) = refused(plan_of(f"{{{groups}}}"), ROOMY)
+    assert line.startswith("topology big: 10000 guests and 10 vmms do not fit this machine: they need 66")
     assert "of memory where 16GiB is available" in line
     assert "of shared memory where /dev/shm has 8GiB free" in line
-    assert "60064 open files in one vmm where ulimit -Hn allows 4096" in line
+    assert "6064 open files in one vmm where ulimit -Hn allows 4096" in line
     assert line.endswith("use fewer guests or less memory each")
 
 

@@ -14,10 +14,9 @@ import pytest
 from launcher import background, cli, service
 from launcher.background import NotUp, Order, Up
 from launcher.bench_launch import measure_launch
-from launcher.planner import plan_topology
+from launcher.prepare import prepare
 from launcher.result import Result
 from launcher.rundir import Holder, claim
-from launcher.topology import load_topology
 from testbed.messages.entries import Plan
 from tests.support.plans import flow, plan
 from tests.support.roles import ROLES
@@ -183,7 +182,7 @@ def test_plan_shows_processes_and_flows(virtbed: Virtbed, small: Path) -> None:
 def test_plan_as_json_is_the_plan(virtbed: Virtbed, small: Path) -> None:
     said = virtbed("plan", small, "--json", "-")
 
-    assert msgspec.json.decode(said.out, type=Plan) == plan_topology(load_topology(small))
+    assert msgspec.json.decode(said.out, type=Plan) == prepare(small)
 
 
 def test_schema_is_json(virtbed: Virtbed) -> None:

@@ -509,3 +509,15 @@ def test_the_json_schema_names_every_key_and_kind() -> None:
     ]
     assert undescribed == []
     json.dumps(schema)
+
+
+def test_a_bridge_and_a_receiver_have_their_limits() -> None:
+    text = "name: t\nguests: {g: {count: 1025}}\n"
+    (line,) = mistakes(text)
+    assert line == (
+        "f:2: guests: the NICs of host h0 must be at most 1024, the ports of one bridge: "
+        "spread the guests over hosts, not 1025 on one"
+    )
+    flows = ", ".join(["{kind: rr, from: a, to: b}"] * 4096)
+    (line,) = mistakes(f"name: t\nguests: {{a: , b: }}\nworkloads: [{flows}]\n")
+    assert line == "f:3: workloads: must be at most 4095 flows in all, not 4096"
