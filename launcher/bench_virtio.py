@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """1: request and response, one frame at a time; 0: as many as the queues hold."""
     verify: bool = True
     pin: bool = True
-    """Give every process one processor, the same on every side; else the kernel moves them as it likes."""
+    """Give every process one processor, the same on every side; else each side does as it does by itself."""
     poll: str = "200us"
     peer: Literal["", "dpdk"] = ""
     limit: bool = False

@@ -22,10 +22,8 @@ class ProcessParts:
     """Opens what the plan grants to one process; `close` gives it all back. `peers`: how many it rings."""
 
     def __init__(self, plan: ProcessPlan, descriptors: dict[str, int], run_dir: str, peers: int = 0) -> None:
-        if plan.entry.cpus:  # first: every thread that libraries make inherits it
-            os.sched_setaffinity(0, plan.entry.cpus)
         self.plan, self.run_dir = plan, run_dir
-        if plan.entry.cpus:
+        if plan.entry.cpus:  # first: every thread that libraries make inherits it
             os.sched_setaffinity(0, plan.entry.cpus)
         self.segments = {
             s.name: Segment.map(descriptors[s.name], s.name, s.size_bytes, s.hpa, s.writable)

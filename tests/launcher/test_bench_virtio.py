@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.bench_virtio import Settings, plan_for
+from launcher.bench_virtio import Settings, plan_for, topology
 from launcher.peers import cpus_of, testpmd
 from testbed.errors import ConfigError
 from testbed.messages.entries import GuestEntry
@@ -140,15 +140,15 @@ def test_the_topology_is_an_ordinary_one() -> None:
     assert [flow.comes_back for flow in plan.phases[0]] == [True, True]
 
 
-def test_processes_are_pinned_alike_on_every_side_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cpus(pin: bool) -> list[tuple[int, ...]]:
-        return [process.entry.cpus for process in plan_for(Settings(path="forward", pin=pin)).processes]
+@pytest.mark.parametrize(("pin", "told"), [(True, [[0], [1], [1]]), (False, [None, None, None])])
+def test_processes_are_pinned_or_left_to_the_topology(
+    pin: bool, told: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+    written = topology(Settings(path="forward", pin=pin))
 
-    first, second = (sorted(os.sched_getaffinity(0)) * 2)[:2]
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {first, second})
-    there = sorted({first, second})
-    assert cpus(pin=True) == [(there[0],), (there[-1],), (there[-1],)]
-    assert cpus(pin=False) == [(), (), ()]
+    places = [written["hosts"]["h0"], *written["guests"].values()]
+    assert [place.get("cpus") for place in places] == told
 
 
 @pytest.mark.parametrize(
