@@ -8,6 +8,13 @@ cdef extern from "command.h":
     cdef struct command:
         uint8_t bytes[4096]
         uint32_t len
+        uint8_t* status
+
+
+cdef int _check_taken(const command* pending) except -1:
+    if pending is NULL or pending.status is NULL:
+        raise ValueError("an answer needs a command that was taken and not yet answered")
+    return 0
 
 
 cdef class DeviceRing(Watched):

@@ -110,8 +110,11 @@ cdef class PackedDevice(DeviceRing):
         return <bytes>self.pending.bytes[:self.pending.len]
 
     def answer_command(self, uint8_t status):
-        """Write the answer to the command that was taken; True: the driver wants a call."""
-        return packed_device_answer_command(&self.q, self.pending, status)
+        """Write the answer to the command that was taken; True: the driver wants a call. ValueError where none was."""
+        _check_taken(self.pending)
+        cdef bint call = packed_device_answer_command(&self.q, self.pending, status)
+        self.pending.status = NULL
+        return call
 
     def __dealloc__(self):
         free(self.pending)

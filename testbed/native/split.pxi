@@ -164,8 +164,11 @@ cdef class SplitDevice(DeviceRing):
         return <bytes>self.pending.bytes[:self.pending.len]
 
     def answer_command(self, uint8_t status):
-        """Write the answer to the command that was taken; True: the driver wants a call."""
-        return split_device_answer_command(&self.q, self.pending, status)
+        """Write the answer to the command that was taken; True: the driver wants a call. ValueError where none was."""
+        _check_taken(self.pending)
+        cdef bint call = split_device_answer_command(&self.q, self.pending, status)
+        self.pending.status = NULL
+        return call
 
     def __dealloc__(self):
         free(self.pending)
