@@ -1,4 +1,4 @@
-"""Commands about topologies that run in the background: up, ps, stats, down.
+"""Commands about topologies that run: up, ps, stats, capture, down.
 
 Not modelled: topologies of other users or machines.
 """
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from launcher.output import STDOUT, check_writable, complain, write_json
+from testbed.errors import MachineError
 
 Name = Annotated[str, typer.Argument(help="A running topology.", show_default=False)]
 Json = Annotated[
@@ -19,7 +20,7 @@ Json = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the application."""
-    for command in (up, ps, stats, down):
+    for command in (up, ps, stats, capture, down):
         app.command()(command)
 
 
@@ -81,6 +82,27 @@ def stats(
         watch_until_gone(look, json)
     else:
         show(look, json)
+
+
+def capture(
+    name: Name,
+    nic: Annotated[str, typer.Argument(metavar="GUEST[.nicN]", help="Whose frames.", show_default=False)],
+    write: Annotated[
+        str, typer.Option("--write", "-w", metavar="FILE", help="Write pcapng there; - for standard output.")
+    ] = "",
+    count: Annotated[int, typer.Option("--count", "-c", min=0, help="End after so many frames.")] = 0,
+    expression: Annotated[
+        str, typer.Option("--filter", "-f", metavar="EXPR", help="Only frames that match (pcap-filter).")
+    ] = "",
+) -> None:
+    """Capture the frames of a guest's NIC: a line each, or to a pcapng file; end with Ctrl-C."""
+    from launcher.live_capture import run_capture
+
+    captured = run_capture(name, nic, write, count, expression)
+    missed = f", {captured.missed:,} missed" if captured.missed else ""
+    typer.echo(f"{captured.frames:,} frames captured{missed}", err=True)
+    if captured.error:
+        raise MachineError(captured.error)
 
 
 def down(name: Name, json: Json = "") -> None:

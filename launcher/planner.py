@@ -144,6 +144,7 @@ def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
         mrg_rxbuf=nic.mrg_rxbuf,
         in_order=nic.in_order,
         segments=nic.segments,
+        interpose=nic.interpose,
     )
 
 

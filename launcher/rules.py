@@ -27,6 +27,7 @@ from launcher.units import (
 )
 from testbed.address import BLOCK_SIZE_BYTES
 from testbed.errors import ConfigError
+from testbed.net.interpose.filter import compile_filter
 from testbed.spec.flow import FRAME_BYTES_MAX, FRAME_BYTES_MIN
 
 Parser = Callable[[object], object]
@@ -204,6 +205,24 @@ def parse_frames(value: object) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def parse_filter(value: object) -> str:
+    """Return a filter expression that compiles. Raises ConfigError, which names the position of a mistake."""
+    text = parse_text(value)
+    try:
+        compile_filter(text)
+    except ConfigError as error:
+        raise ConfigError(f"must be a pcap-filter expression: {error.problems[0]}: {shown(text)}") from None
+    return text
+
+
+def parse_function(value: object) -> str:
+    """Return the import path `package.module:function`. Raises ConfigError."""
+    module, colon, function = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if colon and function.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return f"{module}:{function}"
+    raise ConfigError(f"must name a function as package.module:function, not {shown(value)}")
+
+
 def _quantity(units: Iterable[str], *examples: str) -> dict[str, object]:
     pattern = rf"^\s*[0-9][0-9_]*(\.[0-9]+)?\s*({'|'.join(units)})\s*$"
     return {"type": "string", "pattern": pattern, "examples": list(examples)}
@@ -260,6 +279,13 @@ FlowRate = Annotated[
             {"type": "number", "exclusiveMinimum": 0},
             _quantity(("", *RATE_UNITS), "100k", "1.5M", "1Gbit"),
         ],
+    ),
+]
+FilterExpression = Annotated[str, Rule(parse_filter, type="string", minLength=1)]
+Function = Annotated[
+    str,
+    Rule(
+        parse_function, type="string", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", examples=["lab.taps:look"]
     ),
 ]
 Timing = Literal["full-speed", "captured"]

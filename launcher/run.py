@@ -76,6 +76,7 @@ class Run:
         finally:
             self.state = "stopping"
             try:
+                await service.end_captures()
                 await self._wind_down()
                 result = self._result(error)
                 await self.watcher.end(result)

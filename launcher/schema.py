@@ -1,8 +1,8 @@
 """The topology file as models: every key with rule, default and description, for checks and for editors.
 
-Reference: design, the topology file. Only what one value says about itself is checked here; what values say
-about each other is checked when the topology is loaded. Not modelled yet: host NICs, wires, uplinks,
-interposers and NIC kinds other than those in `Nic`.
+Reference: design, the topology file. Only what one value says about itself is checked here; what values
+say about each other is checked when the topology is loaded. Not modelled yet: host NICs, wires, uplinks
+and NIC kinds other than those in `Nic`.
 """
 
 import copy
@@ -15,8 +15,10 @@ from launcher.rules import (
     Boolean,
     Count,
     Cpus,
+    FilterExpression,
     FlowRate,
     Frames,
+    Function,
     Interrupts,
     Mac,
     Name,
@@ -81,6 +83,70 @@ class HostSection(Section):
     """Its software bridge."""
 
 
+class InterposerSection(Section):
+    """What every interposer has."""
+
+    direction: Annotated[Literal["tx", "rx", "both"], choice("tx", "rx", "both")] = "both"
+    """Frames that the guest sends (tx), that it gets (rx), or both."""
+
+
+class CaptureSection(InterposerSection):
+    """Write frames to a pcapng file."""
+
+    kind: Literal["capture"]
+    """Which kind of interposer this is."""
+    file: Text
+    """The file to write; its path is relative to the topology file."""
+
+
+class FilterSection(InterposerSection):
+    """Drop frames by a pcap-filter expression."""
+
+    kind: Literal["filter"]
+    """Which kind of interposer this is."""
+    drop: FilterExpression | None = None
+    """Drop the frames that match."""
+    only: FilterExpression | None = Field(alias="pass", default=None)
+    """Drop the frames that do not match."""
+
+
+class RateSection(InterposerSection):
+    """Limit frames or bits a second, each direction by itself."""
+
+    kind: Literal["rate"]
+    """Which kind of interposer this is."""
+    limit: FlowRate
+    """Frames a second (100k) or bits a second (1Gbit, frames without FCS)."""
+    excess: Annotated[Literal["drop", "hold"], choice("drop", "hold")] = "drop"
+    """Drop what is over, or hold it back in the guest's queue (direction tx only)."""
+
+
+class MirrorSection(InterposerSection):
+    """Copy frames to another NIC of the same host."""
+
+    kind: Literal["mirror"]
+    """Which kind of interposer this is."""
+    to: Text
+    """Who gets the copies: a guest, or GUEST.nicN."""
+
+
+class CallSection(InterposerSection):
+    """Have a Python function see every burst; slow, for experiments."""
+
+    kind: Literal["call"]
+    """Which kind of interposer this is."""
+    function: Function
+    """package.module:function; modules beside the topology file are found, too."""
+
+
+Interposer = Annotated[
+    CaptureSection | FilterSection | RateSection | MirrorSection | CallSection,
+    OneOf(CaptureSection, FilterSection, RateSection, MirrorSection, CallSection),
+]
+"""Every kind of interposer."""
+INTERPOSERS_MAX: Final = 16
+
+
 class VirtioNetSection(Section):
     """A virtio-net device."""
 
@@ -108,6 +174,8 @@ class VirtioNetSection(Section):
     """Offer IN_ORDER: buffers come back in the order in which they were made available."""
     segments: Annotated[int, whole(1, 4)] = 1
     """Descriptors in which the driver lays out a frame to send."""
+    interpose: Annotated[list[Interposer], Field(max_length=INTERPOSERS_MAX)] = _default([])
+    """What looks at its frames on their way through the vmm, in order."""
 
 
 Nic = Annotated[VirtioNetSection, OneOf(VirtioNetSection)]

@@ -1,8 +1,9 @@
-"""The socket by which a running topology answers `ps`, `stats` and `down`.
+"""The socket by which a running topology answers `ps`, `stats`, `capture` and `down`.
 
 A Unix stream socket in the run directory; a request and its reply are one line of JSON each, one request a
-connection. The reply to `Down` is the run's result and comes when everything has ended; a connection that
-ends without a reply means that the launcher is gone.
+connection. A capture lasts as long as whoever asked for it keeps the connection open for writing: one line
+when it begins, one when it has ended. The reply to `Down` is the run's result and comes when everything has
+ended; a connection that ends without a reply means that the launcher is gone.
 
 Not modelled: several versions of virtbed side by side.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from launcher import rundir
+from launcher.capture_session import Capture, CaptureSession
 from launcher.result import FlowResult, Result
 from testbed.errors import MachineError
 
@@ -79,7 +81,7 @@ class CounterStatus(msgspec.Struct, frozen=True):
     counters: dict[str, dict[str, int]]
 
 
-Request = Ps | Stats | Down
+Request = Ps | Stats | Down | Capture
 ReplyT = TypeVar("ReplyT")
 
 
@@ -90,7 +92,8 @@ class Service:
         self._run = run
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._answers: dict[type[Request], Callable[[], Awaitable[object]]] = {
+        self._captures: dict[CaptureSession, asyncio.Task[None]] = {}
+        self._answers: dict[type[Ps | Stats | Down], Callable[[], Awaitable[object]]] = {
             Ps: self._ps,
             Stats: self._stats,
             Down: self._down,
@@ -101,6 +104,13 @@ class Service:
         self._server = await asyncio.start_unix_server(
             self._serve, run_dir / SOCKET_NAME, limit=_REQUEST_BYTES
         )
+
+    async def end_captures(self) -> None:
+        """End every capture while its vmm can still say what it has."""
+        for session in self._captures:
+            session.end()
+        if self._captures:
+            await asyncio.wait(self._captures.values(), timeout=_CLOSE_SECONDS)
 
     async def close(self) -> None:
         """Listen no more; let those who wait for the result have it."""
@@ -118,11 +128,17 @@ class Service:
         try:
             with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
                 request = msgspec.json.decode(await reader.readuntil(), type=Request)
+                if isinstance(request, Capture):
+                    session = CaptureSession(self._run, reader, writer)
+                    self._captures[session] = task
+                    await session.serve(request)
+                    return
                 writer.write(msgspec.json.encode(await self._answers[type(request)]()) + b"\n")
                 await writer.drain()
         finally:
             writer.close()
             self._serving.discard(task)
+            self._captures = {session: t for session, t in self._captures.items() if t is not task}
 
     async def _ps(self) -> TopologyStatus:
         run = self._run

@@ -28,6 +28,8 @@ from launcher.segments import Segments
 from launcher.watcher import Watcher
 from testbed.errors import MachineError, PeerGone
 from testbed.messages.control import (
+    CaptureStarted,
+    CaptureStopped,
     Expecting,
     Failed,
     FromProcess,
@@ -47,10 +49,10 @@ TERMINATE_SECONDS: Final = 0.3
 REPORTS_MAX: Final = 1000
 
 
-Reply = Expecting | Sent | Received
-ReplyT = TypeVar("ReplyT", Expecting, Sent, Received)
+Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped
+ReplyT = TypeVar("ReplyT", Expecting, Sent, Received, CaptureStarted, CaptureStopped)
 _Key = tuple[str, type[Reply], int]
-"""Who answers, with what, about which flow."""
+"""Who answers, with what, about which flow or capture."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,11 @@ class Supervisor:
     # Messages
 
     async def ask(
-        self, name: str, message: ToProcess, reply: type[ReplyT], flow_id: int, also: str = ""
+        self, name: str, message: ToProcess | None, reply: type[ReplyT], number: int, also: str = ""
     ) -> ReplyT:
-        """Send a message to a process and return its answer about that flow.
+        """Send a message to a process and return its answer about the flow or capture of that number.
+
+        Without a message it only waits for what the process will say.
 
         Raises PeerGone when that process, or the one named in `also`, is gone or ends before the answer.
         """
@@ -164,11 +168,12 @@ class Supervisor:
         for each in needed:
             if not self.processes[each].alive:
                 raise PeerGone(self._how_gone(each))
-        key = (name, reply, flow_id)
+        key = (name, reply, number)
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._pending[key] = _Pending(answer, needed)
         try:
-            await self.tell(name, message)
+            if message is not None:
+                await self.tell(name, message)
             received = await answer
         finally:
             del self._pending[key]
@@ -193,9 +198,14 @@ class Supervisor:
             case GuestReport():
                 self._report(message)
             case Expecting() | Sent() | Received():
-                pending = self._pending.get((name, type(message), message.flow_id))
-                if pending and not pending.answer.done():
-                    pending.answer.set_result(message)
+                self._answered((name, type(message), message.flow_id), message)
+            case CaptureStarted() | CaptureStopped():
+                self._answered((name, type(message), message.capture_id), message)
+
+    def _answered(self, key: _Key, message: Reply) -> None:
+        pending = self._pending.get(key)
+        if pending and not pending.answer.done():
+            pending.answer.set_result(message)
 
     def _report(self, report: GuestReport) -> None:
         if len(self.reports) < REPORTS_MAX:

@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from typing import Final
 
 from launcher.flows import resolve_phases
+from launcher.interposers import resolve_interposers
 from launcher.problems import Path, did_you_mean
 from launcher.rules import parse_name
 from launcher.schema import (
@@ -103,6 +104,7 @@ class _Resolver:
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
         self._check_ports()
+        self.guests = resolve_interposers(self.checked, self.section, self.guests, directory)
         phases = resolve_phases(self.checked, self.section, self.guests, directory)
         self._check_flows(sum(len(phase) for phase in phases))
         guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.units import FULL_SPEED, Rate
+from testbed.messages.entries import InterposeEntry
 from testbed.spec.flow import ETHERNET
 
 
@@ -36,6 +37,7 @@ class VirtioNet:
     mrg_rxbuf: bool
     in_order: bool
     segments: int
+    interpose: tuple[InterposeEntry, ...] = ()
 
     @property
     def frame_bytes_max(self) -> int:

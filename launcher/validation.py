@@ -20,11 +20,21 @@ from launcher.yaml_source import Document
 
 Schema = Mapping[str, Any]
 _NIC: Final = {"kind": "virtio-net"}
+_INTERPOSER: Final = {"kind": "capture", "file": "unknown"}
 _WORKLOAD: Final = {"kind": "rr", "from": "unknown", "to": "unknown"}
 """What stands for a list element that was taken out."""
 _ROUNDS: Final = 8
 """Taking a value out can bring out a mistake that it hid; more rounds than models are nested never do."""
-_EXAMPLES: Final = {"from": "a", "to": "b", "pcap": "capture.pcap", "name": "lab", "guests": "{a: {}, b: {}}"}
+_EXAMPLES: Final = {
+    "from": "a",
+    "to": "b",
+    "pcap": "capture.pcap",
+    "name": "lab",
+    "guests": "{a: {}, b: {}}",
+    "file": "a.pcapng",
+    "limit": "1Gbit",
+    "function": "lab.taps:look",
+}
 
 
 @dataclass
@@ -123,7 +133,7 @@ def _take_out(data: Any, mistake: _Mistake) -> bool:
     for step in path[:-1]:
         data = _item(data, step)
     if isinstance(data, list):
-        data[int(path[-1])] = copy.deepcopy(_NIC if "nics" in path else _WORKLOAD)
+        data[int(path[-1])] = copy.deepcopy(_stand_in(path))
     elif path == ("name",):
         data["name"] = "unnamed"
     elif isinstance(data, dict) and len(path) == 2 and path[0] in ("guests", "hosts") and not mistake.is_key:
@@ -131,6 +141,12 @@ def _take_out(data: Any, mistake: _Mistake) -> bool:
     elif isinstance(data, dict):
         data.pop(path[-1], None)
     return True
+
+
+def _stand_in(path: Path) -> dict[str, str]:
+    if "interpose" in path:
+        return _INTERPOSER
+    return _NIC if "nics" in path else _WORKLOAD
 
 
 def _locate(location: Iterable[str | int], data: Any) -> _Place:

@@ -36,7 +36,8 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "iommu": L0 | L1 | L2,
     "vmm": L0 | L1 | L2 | DEVICE_SIDES,
     "guest": L0 | L1 | L2,
-    "launcher": L0 | L1 | {"messages"},
+    # filter expressions are checked before anything is started
+    "launcher": L0 | L1 | {"messages", "net.interpose"},
 }
 """Whom each part may import besides itself; a composition root (`process.py`) may import all of testbed."""
 

@@ -90,9 +90,44 @@ class Cancel(Message, frozen=True, kw_only=True):
     flow_id: int
 
 
+class StartCapture(Message, frozen=True, kw_only=True):
+    """To a vmm: write the frames of a NIC to a pcapng file or pipe; answered by `CaptureStarted`."""
+
+    capture_id: int
+    nic: str
+    file: str
+    expression: str = ""
+    """Only frames that match; empty: all."""
+    count: int = 0
+    """End after so many; 0: when it is stopped."""
+
+
+class CaptureStarted(Message, frozen=True, kw_only=True):
+    """Every frame from now on is captured, unless `refused` says why not."""
+
+    capture_id: int
+    refused: str = ""
+
+
+class StopCapture(Message, frozen=True, kw_only=True):
+    """To a vmm: end a capture; nothing happens where it has ended."""
+
+    capture_id: int
+
+
+class CaptureStopped(Message, frozen=True, kw_only=True):
+    """A capture that had started has ended, whatever the reason, and its file is whole; told once."""
+
+    capture_id: int
+    frames: int
+    missed: int
+    """Frames that a pipe's reader was too slow for."""
+    error: str = ""
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
 
-ToProcess = Expect | Start | Collect | Cancel | Stop
-FromProcess = Ready | Failed | GuestReport | Expecting | Sent | Received
+ToProcess = Expect | Start | Collect | Cancel | StartCapture | StopCapture | Stop
+FromProcess = Ready | Failed | GuestReport | Expecting | Sent | Received | CaptureStarted | CaptureStopped

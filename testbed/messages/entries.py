@@ -10,6 +10,8 @@ from typing import Final, Literal
 import msgspec
 
 POLL_FOREVER: Final = -1
+Direction = Literal["tx", "rx", "both"]
+"""Frames from the guest, to the guest, or both."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +26,54 @@ class SegmentEntry(Entry, frozen=True, kw_only=True):
     hpa: int = 0
     """Host physical base, 0 where the segment is not host memory."""
     writable: bool = True
+
+
+class CaptureEntry(Entry, tag="capture", frozen=True, kw_only=True):
+    """Write frames to a pcapng file."""
+
+    file: str
+    direction: Direction = "both"
+
+
+class FilterEntry(Entry, tag="filter", frozen=True, kw_only=True):
+    """Drop frames that match a pcap-filter expression, or those that do not."""
+
+    expression: str
+    drops: Literal["matching", "others"]
+    direction: Direction = "both"
+
+
+class RateEntry(Entry, tag="rate", frozen=True, kw_only=True):
+    """Limit frames or bits a second, each direction by itself."""
+
+    per_second: float
+    depth: float
+    """What a full bucket holds."""
+    unit: Literal["frames", "bits"]
+    excess: Literal["drop", "hold"] = "drop"
+    direction: Direction = "both"
+
+
+class MirrorEntry(Entry, tag="mirror", frozen=True, kw_only=True):
+    """Copy frames to another NIC of the same host."""
+
+    to: str
+    """`guest.nicN`."""
+    direction: Direction = "both"
+
+
+class CallEntry(Entry, tag="call", frozen=True, kw_only=True):
+    """Have a Python function see every burst."""
+
+    function: str
+    """`package.module:function`."""
+    directory: str
+    """Where modules are looked for besides the usual places."""
+    direction: Direction = "both"
+
+
+InterposeEntry = CaptureEntry | FilterEntry | RateEntry | MirrorEntry | CallEntry
+"""Every kind of interposer on a NIC's way through the vmm."""
 
 
 class VirtioNetEntry(Entry, tag="virtio-net", frozen=True, kw_only=True):
@@ -47,6 +97,18 @@ class VirtioNetEntry(Entry, tag="virtio-net", frozen=True, kw_only=True):
     in_order: bool = False
     segments: int = 1
     """Descriptors in which the driver lays out a frame to send."""
+    interpose: tuple[InterposeEntry, ...] = ()
+    """What looks at its frames on their way, in order."""
+
+    @property
+    def interposable(self) -> bool:
+        """Whether the vmm's bridge carries its frames, so that it can look at them."""
+        return not self.hidden
+
+    @property
+    def hidden(self) -> str:
+        """Why the vmm cannot look at its frames; empty where it can."""
+        return "" if self.backend == "bridge" else f"it has a back end of its own ({self.backend}), no bridge"
 
 
 NicEntry = VirtioNetEntry

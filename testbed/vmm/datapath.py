@@ -39,9 +39,11 @@ class Datapath:
         self._back_ends: dict[Port, BackEnd] = {}
         self._rings: dict[Port, list[Watched]] = {}
 
-    def attach(self, port: Port, counters: Pinned, offset: int) -> None:
-        """Add a NIC to the bridge; nothing moves until its driver is up."""
-        self.attach_to(port, Bridged(self.bridge, self.bridge.attach(port, counters, offset)))
+    def attach(self, port: Port, counters: Pinned, offset: int) -> Attachment:
+        """Add a NIC to the bridge and return its port there; nothing moves until its driver is up."""
+        attachment = self.bridge.attach(port, counters, offset)
+        self.attach_to(port, Bridged(self.bridge, attachment))
+        return attachment
 
     def attach_to(self, port: Port, back_end: BackEnd) -> None:
         """Add a NIC with a back end of its own."""

@@ -5,7 +5,7 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 from testbed.errors import VirtbedError
-from testbed.messages.control import Failed, GuestReport
+from testbed.messages.control import Failed, GuestReport, StartCapture, StopCapture, ToProcess
 from testbed.messages.entries import GuestEntry, NicEntry, ProcessPlan, VmmEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
@@ -14,6 +14,8 @@ from testbed.net.reflect import Echo, Sink
 from testbed.spec import vcpu_page
 from testbed.virtio.net import VirtioNet
 from testbed.vmm.datapath import Datapath
+from testbed.vmm.exits import Report
+from testbed.vmm.interposers import Interposers
 from testbed.vmm.sink_flows import SinkFlows
 from testbed.vmm.vm import Vm
 
@@ -25,13 +27,14 @@ class Vmm:
         self._parts, self._loop = parts, parts.loop
         self.bridge = Bridge(entry.bridge.stall_ns, entry.bridge.table_size)
         self.datapath = Datapath(self._loop.watch, self.bridge)
+        self.interposers = Interposers(self.bridge, parts.control.send)
         self._reported: set[tuple[str, str, str]] = set()
         self.sinks: dict[str, Sink] = {}
         self.flows = SinkFlows(self.sinks, parts.control.send)
         self.vms = [self._add_vm(guest) for guest in entry.guests]
         self._ports = tuple(nic.name for vm in self.vms for nic in vm.nics)
         self._loop.deadline = self._deadline_ns
-        self._loop.on_control = self.flows.handle
+        self._loop.on_control = self._control
         self._loop.on_tick = self._tick
 
     def _add_vm(self, guest: GuestEntry) -> Vm:
@@ -49,28 +52,41 @@ class Vmm:
         self._loop.watch.add_bell(vm.from_guest)
         for nic in guest.nics:
             device = vm.add_virtio_net(nic, self.datapath.changed, report)
-            self._attach(nic, device, vm.counter_page())
+            self._attach(nic, device, vm.counter_page(), report)
         exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
 
-    def _attach(self, nic: NicEntry, device: VirtioNet, counters: Pinned) -> None:
+    def _attach(self, nic: NicEntry, device: VirtioNet, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")
         match nic.backend:
             case "bridge":
-                self.datapath.attach(device, counters, offset)
+                attachment = self.datapath.attach(device, counters, offset)
+                self.interposers.add(
+                    nic, attachment, lambda reason, detail: report(device.name, reason, detail)
+                )
             case "sink":
                 self.sinks[device.name] = sink = Sink(device, counters, offset)
                 self.datapath.attach_to(device, sink)
             case "echo":
                 self.datapath.attach_to(device, Echo(device, counters, offset))
 
+    def _control(self, message: ToProcess) -> None:
+        match message:
+            case StartCapture():
+                self.interposers.start_capture(message)
+            case StopCapture():
+                self.interposers.stop_capture(message.capture_id)
+            case _:
+                self.flows.handle(message)
+
     def _deadline_ns(self) -> int | None:
-        due = (self.bridge.deadline_ns(), self.flows.deadline_ns())
+        due = (self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns())
         return min((at for at in due if at is not None), default=None)
 
     def _tick(self) -> None:
         self.datapath.tick()
         self.flows.tick()
+        self.interposers.tick()
         counters = self._parts.counters
         counters.set("bell.asked", sum(vm.bell.asked for vm in self.vms))
         counters.set("bell.sent", sum(vm.bell.sent for vm in self.vms))
@@ -79,6 +95,10 @@ class Vmm:
         counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))
         copied = sum(counters[f"{port}.bytes_out"] for port in self._ports)
         counters.set("bytes_copied", copied + sum(sink.byte_count for sink in sinks))
+
+    def close(self) -> None:
+        """End every capture, so that its file is whole."""
+        self.interposers.close()
 
     def _report(self, guest: str, device: str, reason: str, detail: str) -> None:
         """Tell the launcher once for each kind; the counters have them all."""
@@ -93,9 +113,12 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     assert isinstance(entry, VmmEntry)
     parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.guests))
     try:
-        Vmm(parts, entry)
+        vmm = Vmm(parts, entry)
         parts.ready()
-        parts.loop.run()
+        try:
+            parts.loop.run()
+        finally:
+            vmm.close()
     except VirtbedError as error:
         parts.control.send(Failed(reason=str(error)))
         raise
