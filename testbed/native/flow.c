@@ -136,24 +136,30 @@ static inline bool missing(const struct flow_sink *k, uint64_t n) {
   return n >= k->next || (k->next - n <= SEEN_WINDOW && !seen_test(k, n));
 }
 
-/* Find the frame of the capture that this is. Frames may be alike (in a loop each comes again), so the nearest to `newest`, where the
- * order of its flow stands, is chosen of those that are missing: ahead (what is between is late or lost) or behind (this one is late).
- * One that came already and is doubled counts only where the next like it is DOUBLED_FAVOUR times as far: loss is commoner, but a loop
- * skipped in vain would make every frame of it late. */
+/* The nearest frame like this one from `from` down to `begin`, missing or not; `begin` - 1 where there is none. */
+static uint64_t behind(const struct flow_sink *k, uint32_t digest, uint64_t from, uint64_t begin, bool wanted) {
+  while (from-- > begin)
+    if (is_frame(k, from, digest) && missing(k, from) == wanted) return from;
+  return begin - 1;
+}
+
+/* Find the frame of the capture that this is. Frames may be alike (in a loop each comes again). First choice is the first missing one
+ * that keeps the order of its flow, from `newest` on. One ahead of everything that came must compete: with a missing one behind
+ * `newest` that is nearer (this one is late), and with one that came already and is doubled, if that lies DOUBLED_FAVOUR times nearer to
+ * the front: loss is commoner, but a loop skipped in vain would make every frame of it late. */
 static bool find_replayed(const struct flow_sink *k, uint32_t digest, uint64_t newest, uint64_t *n) {
   uint64_t end = k->next + SEEN_WINDOW < k->total ? k->next + SEEN_WINDOW : k->total;
   uint64_t begin = k->next > SEEN_WINDOW ? k->next - SEEN_WINDOW : 0;
   if (likely(k->received == k->next && k->next < end && is_frame(k, k->next, digest))) return *n = k->next, true;
   if (newest < begin) newest = begin;
-  bool doubled = false;
-  uint64_t limit = 2 * SEEN_WINDOW;
-  for (uint64_t d = 0; d < limit && (newest + d < end || newest > begin + d); d++) {
-    if (newest + d < end && is_frame(k, newest + d, digest) && missing(k, newest + d)) return *n = newest + d, true;
-    if (newest <= begin + d || !is_frame(k, newest - 1 - d, digest)) continue;
-    if (missing(k, newest - 1 - d)) return *n = newest - 1 - d, true;
-    if (!doubled) doubled = true, *n = newest - 1 - d, limit = DOUBLED_FAVOUR * (d + 1) < limit ? DOUBLED_FAVOUR * (d + 1) : limit;
-  }
-  return doubled;
+  uint64_t ahead = newest;
+  while (ahead < end && !(is_frame(k, ahead, digest) && missing(k, ahead))) ahead++;
+  if (ahead < end && ahead <= k->next) return *n = ahead, true;
+  uint64_t late = behind(k, digest, newest, begin, true), doubled = behind(k, digest, k->next, begin, false);
+  bool is_late = late != begin - 1, is_doubled = doubled != begin - 1;
+  if (is_late && (ahead == end || newest - late <= ahead - newest)) return *n = late, true;
+  if (is_doubled && (ahead == end || DOUBLED_FAVOUR * (k->next - doubled) < ahead - k->next + 1)) return *n = doubled, true;
+  return *n = ahead, ahead < end;
 }
 
 static void check_replayed(struct flow_sink *k, const uint8_t *frame, uint32_t length, uint32_t hash, uint64_t now_ns) {

@@ -126,3 +126,14 @@ def test_replays_beyond_their_number_are_refused() -> None:
         inspector.add(sinks[64])
     inspector.remove(sinks[0])
     inspector.add(sinks[64])
+
+
+@pytest.mark.parametrize("twin", [400, 3900])
+def test_flows_that_overtake_each_other_are_sound_although_frames_are_alike(twin: int) -> None:
+    frames = captured(random.Random(11), 4000)
+    frames[twin] = frames[5]
+    one, other = ([frame for frame in frames if frame[20] % 2 == side] for side in (0, 1))
+    sent = one[:300] + other[:900] + one[300:] + other[900:]
+    inspector, sink = replay_sink(frames)
+    inspect(inspector, sent)
+    assert (sink.received, sink.duplicated, sink.corrupted) == (4000, 0, 0)
