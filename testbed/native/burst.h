@@ -55,7 +55,7 @@ static inline bool scatter_put(struct scatter *to, const uint8_t *from, uint32_t
   while (length) {
     if (unlikely(to->s == to->end)) return false;
     uint32_t room = to->s->len - to->offset, n = room < length ? room : length;
-    memcpy(to->s->host + to->offset, from, n);
+    memmove(to->s->host + to->offset, from, n);
     from += n, length -= n, to->offset += n;
     if (to->offset == to->s->len) to->s++, to->offset = 0;
   }

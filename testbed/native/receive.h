@@ -55,15 +55,14 @@ static inline __attribute__((always_inline)) void use_buffers(
   }
 }
 
+/* Without offloads negotiated flags and gso_type are zero whatever the sender asked for (§5.1.6.4.1). A hostile guest may send from where
+ * it receives: the two may overlap. */
 static inline void write_frame(const struct burst *b, const struct frame *f, struct chain *c, uint16_t buffers) {
   virtio_net_hdr_t header = {.num_buffers = buffers};
-  if (unlikely(f->flags | f->gso_type)) {
-    header = (virtio_net_hdr_t){f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, buffers};
-  }
   const struct segment *s = &b->segments[f->first_segment];
   if (likely(f->segments == 1 && c->segments[0].len >= sizeof header + f->len)) {
     memcpy(c->segments[0].host, &header, sizeof header);
-    memcpy(c->segments[0].host + sizeof header, s->host, f->len);
+    memmove(c->segments[0].host + sizeof header, s->host, f->len);
     return;
   }
   struct scatter to = {c->segments, c->segments + c->segments_n, 0};

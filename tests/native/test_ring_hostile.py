@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from testbed.native import Burst, FrameStore
+from testbed.native import Burst, FrameStore, PackedDevice, Regions, SplitDevice
 from testbed.spec.port_counters import fault_name
 from tests.support.raw_ring import INDIRECT, NEXT, WRITE, avail_flags, write_packed_entry, write_table_entry
 from tests.support.ring_model import HEADER_BYTES, PIECES_MAX, TABLE_ENTRIES_MAX, Features
@@ -330,3 +330,56 @@ def test_frame_longer_than_any_is_dropped_and_not_copied(ring_format: str) -> No
 
     assert receiver.rig.counter("dropped_too_long") == 1
     assert receiver.memory.image() == image
+
+
+@pytest.mark.parametrize("ring_format", [SPLIT, PACKED])
+def test_offload_that_was_not_negotiated_does_not_reach_the_receiver(ring_format: str) -> None:
+    """§5.1.6.4.1: without GUEST_CSUM flags are zero, without GUEST_TSO4 and the like gso_type is NONE."""
+    sender = HostileDriver(ring_format, False, Features())
+    receiver = HostileDriver(ring_format, True, Features())
+    sender.memory.write(sender.rig.slots_gpa, b"\xff" * HEADER_BYTES + FRAME)
+    sender.chain(Row(length=HEADER_BYTES + len(FRAME)))
+    receiver.chain(Row())
+    burst = Burst()
+    assert sender.rig.native_device().fetch(burst) == 1
+    burst.send_all_to(PORT)
+    assert receiver.rig.native_device().deliver(burst, 0, PORT) == 1
+    assert receiver.memory.read(receiver.rig.slots_gpa, HEADER_BYTES) == bytes(10) + b"\1\0"
+
+
+@pytest.mark.parametrize("ring_format", [SPLIT, PACKED])
+@pytest.mark.parametrize("distance", [-200, -12, -1, 0, 1, 12, 200])
+def test_guest_that_sends_from_where_it_receives_harms_itself_alone(ring_format: str, distance: int) -> None:
+    """A back end that reflects frames copies within one guest: the two buffers may overlap."""
+    sender = HostileDriver(ring_format, False, Features())
+    receiver = HostileDriver(ring_format, True, Features())
+    middle = sender.rig.slots_gpa + 3000
+    receiver.chain(Row(middle + distance, 1000), Row(middle + distance + 1000, 1000))
+    sender.chain(Row(middle, 700), Row(middle + 700, 900))
+    burst = Burst()
+    assert sender.rig.native_device().fetch(burst) == 1
+    burst.send_all_to(PORT)
+    ring = receiver.rig
+    device = (PackedDevice if ring_format == PACKED else SplitDevice)(
+        both(sender, receiver), SIZE, *shifted(ring.places), ring.counters
+    )
+    assert device.deliver(burst, 0, PORT) == 1
+    sender.memory.assert_intact()
+    receiver.memory.assert_intact()
+
+
+SHIFT: Final = 1 << 32
+
+
+def shifted(places: tuple[int, int, int]) -> tuple[int, int, int]:
+    return places[0] + SHIFT, places[1] + SHIFT, places[2] + SHIFT
+
+
+def both(sender: HostileDriver, receiver: HostileDriver) -> Regions:
+    """Return one guest's memory: the sender's buffers, and the receiver's ring further up."""
+    memory = Regions()
+    setup = sender.rig.setup
+    memory.add(sender.memory.base, sender.memory.pinned(sender.memory.base, setup.buffers * setup.slot_bytes))
+    queue = receiver.rig
+    memory.add(queue.queue_gpa + SHIFT, receiver.memory.pinned(queue.queue_gpa, queue.queue_bytes))
+    return memory
