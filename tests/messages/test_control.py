@@ -7,6 +7,8 @@ import pytest
 
 from testbed.messages.control import (
     Cancel,
+    CaptureStarted,
+    CaptureStopped,
     Collect,
     Expect,
     Expecting,
@@ -18,7 +20,9 @@ from testbed.messages.control import (
     Received,
     Sent,
     Start,
+    StartCapture,
     Stop,
+    StopCapture,
     ToProcess,
 )
 from tests.guest.rig_driver import flow
@@ -28,6 +32,8 @@ TO_PROCESS: Final = [
     Start(flow=flow(kind="rr", duration_ns=5)),
     Collect(flow_id=7, sent=1 << 60),
     Cancel(flow_id=7),
+    StartCapture(capture_id=1, nic="a.nic0", file="a.pcapng", expression="udp", count=5),
+    StopCapture(capture_id=1),
     Stop(),
 ]
 FROM_PROCESS: Final = [
@@ -38,6 +44,8 @@ FROM_PROCESS: Final = [
     Sent(flow_id=7, sent=1, answered=1, seconds=0.5, latency_ns={"p50": 1}),
     Sent(flow_id=7, sent=1, seconds=0.5),
     Received(flow_id=7, received=1, reordered=0, corrupted=0, duplicated=0, bytes=60, seconds=0.0),
+    CaptureStarted(capture_id=1, refused="no such NIC"),
+    CaptureStopped(capture_id=1, frames=5, missed=0),
 ]
 
 
