@@ -1,6 +1,6 @@
 """What a device signals with: an interrupt is a value handed in, so a model never knows where it leads.
 
-Level-triggered lines are asserted and deasserted; edges are pulsed; messages are sent. Null and recording
+Level-triggered lines are asserted and deasserted; edges are pulsed; messages are sent. Recording
 versions serve models that run alone.
 """
 
@@ -29,13 +29,6 @@ class Message(Protocol):
     def send(self) -> None:
         """Send it once."""
         ...
-
-
-class NullLine:
-    """A line that leads nowhere."""
-
-    def set_level(self, asserted: bool) -> None:
-        """Ignore it."""
 
 
 class RecordingEdge:
