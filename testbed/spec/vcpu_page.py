@@ -9,6 +9,7 @@ and the flag with which the other side asks for a message.
 from typing import Final
 
 from testbed.spec.layout import Bits, Field, Record
+from testbed.spec.lpi import VLPI_WORDS
 
 BELL: Final = Record(
     "bell", 64, "design: doorbells",
@@ -39,6 +40,9 @@ VCPU_PAGE: Final = Record(
     Field("pending", 256, 8, "edges not yet taken by the vCPU, one bit an INTID", count=PENDING_WORDS),
     Field("level", 384, 8, "level-triggered lines asserted, one bit an INTID", count=PENDING_WORDS),
     Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
+    Field("resident", 3840, 4, "0, or one more than the processor that the vPE is scheduled on"),
+    Field("vlpi_changed", 3844, 4, "counted up by INV and VINVALL: configurations have changed"),
+    Field("vlpi_pending", 3904, 8, "pending virtual LPIs while resident, one bit an LPI", count=VLPI_WORDS),
 )  # fmt: skip
 BELL_TO_VMM: Final = VCPU_PAGE.offset("to_vmm_rung")
 BELL_TO_VCPU: Final = VCPU_PAGE.offset("to_vcpu_rung")
