@@ -105,8 +105,9 @@ class Loop:
             self.on_tick()
         return taken
 
-    def wait_for(self, ready: Callable[[], bool]) -> None:
-        """Block the caller until `ready`, polling and sleeping as the loop itself does (a vCPU in an exit).
+    def wait_for(self, ready: Callable[[], bool], deadline_ns: int | None = None) -> None:
+        """Block the caller until `ready`, polling and sleeping as the loop itself does (a vCPU in an exit),
+        or until the deadline.
 
         Raises StopRequested when Stop arrives first: whoever should have answered may be gone. Other control
         messages are kept for the loop.
@@ -119,13 +120,15 @@ class Loop:
                 if self._turns % _IDLE_TURNS_PER_LOOK == 0:
                     self._hold_messages()
             else:
-                self._nap(ready)
+                self._nap(ready, deadline_ns)
+            if deadline_ns is not None and self._clock() >= deadline_ns:
+                return
 
-    def _nap(self, ready: Callable[[], bool]) -> None:
+    def _nap(self, ready: Callable[[], bool], deadline_ns: int | None) -> None:
         """Sleep in the middle of an action: only bells are armed, for rings are not looked at here."""
         self.watch.arm_bells()
         if not ready():
-            self._block(None)
+            self._block(deadline_ns)
         self.watch.disarm_bells()
         self._hold_messages()
 

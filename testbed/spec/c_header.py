@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from testbed.spec import (
+    bar_window,
     bpf,
     dma_request,
     e1000,
@@ -31,6 +32,7 @@ _MODULES: tuple[ModuleType, ...] = (
     dma_request,
     bpf,
     pcapng,
+    bar_window,
 )
 
 

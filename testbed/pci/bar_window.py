@@ -1,0 +1,188 @@
+"""Register accesses to a PCI function that lives in another process, with nobody in between.
+
+Reference: testbed/spec/bar_window.py (the record), PCI Express Base Specification §2.4 (ordering), §2.8
+(completion timeout), §2.3.2 (a read that nobody completes gives all ones). A write is posted in a ring in
+shared memory, which costs no exit and no wait; a read waits for its completion, which comes behind every
+write posted before it. Tail registers are doorbells: the device takes their writes natively. Not modelled:
+write combining, accesses that cross a register.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from testbed.native import BarCompleter, BarRequester, Bell, DoorbellWord, Pinned
+from testbed.spec import bar_window as spec
+
+_SIZES_BYTES: Final = (1, 2, 4, 8)
+_PATIENCE_WITH_GONE_NS: Final = 1_000_000
+"""How long a device that did not answer is waited for the next time."""
+_WRITES_A_STEP: Final = 64
+"""Register writes that one step takes from one window, so that a flood of them delays nobody for long."""
+
+
+class Wait(Protocol):
+    """Blocks until a condition holds or a time (CLOCK_MONOTONIC) is reached."""
+
+    def __call__(self, ready: Callable[[], bool], deadline_ns: int | None = None) -> None: ...
+
+
+class FunctionRegisters(Protocol):
+    """The functions of a device as their registers are accessed: BARs by number, and configuration space."""
+
+    def read(self, function: int, space: int, offset: int, size_bytes: int) -> int:
+        """Return a register; all ones where nothing answers."""
+        ...
+
+    def write(self, function: int, space: int, offset: int, size_bytes: int, value: int) -> None:
+        """Write a register; what nothing answers is ignored."""
+        ...
+
+
+def target_word(function: int, space: int, size_bytes: int) -> int:
+    """Return the word that says in a window what an access is for."""
+    return (
+        spec.TARGET_FUNCTION.put(function) | spec.TARGET_SPACE.put(space) | spec.TARGET_SIZE.put(size_bytes)
+    )
+
+
+class Requester:
+    """The driver's side of a window: posts writes, waits for reads.
+
+    Parameters
+    ----------
+    window: the shared pages (`BAR_WINDOW`).
+    ring: tells the device that there is something (its bell is `device_bell`).
+    wait: how this process waits.
+    """
+
+    def __init__(
+        self,
+        window: Pinned,
+        ring: Callable[[], None],
+        wait: Wait,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._native, self._ring, self._wait, self._clock_ns = BarRequester(window), ring, wait, clock_ns
+        self.gone = False
+        """The device did not answer the last time."""
+        self.writes = self.reads = 0
+
+    def write(self, function: int, space: int, offset: int, size_bytes: int, value: int) -> None:
+        """Post a write; waits only where the ring is full. What a device that is gone misses is lost."""
+        target = target_word(function, space, size_bytes)
+        self.writes += 1
+        while not self._native.post(target, offset, value):
+            self._ring()
+            if not self._until(lambda: self._native.ready):
+                return
+        self._ring()
+
+    def read(self, function: int, space: int, offset: int, size_bytes: int) -> int:
+        """Return a register; all ones where the device does not answer."""
+        self.reads += 1
+        mask = (1 << 8 * size_bytes) - 1
+        self._native.ask(target_word(function, space, size_bytes), offset)
+        self._ring()
+        if not self._until(lambda: self._native.answer() is not None):
+            return spec.ALL_ONES & mask
+        answer = self._native.answer()
+        assert answer is not None
+        return answer & mask
+
+    def _until(self, ready: Callable[[], bool]) -> bool:
+        """Wait for the device; False where it is gone."""
+        if not ready():
+            patience_ns = _PATIENCE_WITH_GONE_NS if self.gone else spec.COMPLETION_TIMEOUT_NS
+            self._wait(ready, self._clock_ns() + patience_ns)
+        self.gone = not ready()
+        return not self.gone
+
+
+class BarPort:
+    """One register space of one function, as a driver has it mapped."""
+
+    def __init__(self, requester: Requester, space: int, function: int = 0) -> None:
+        self._requester, self._space, self._function = requester, space, function
+
+    def read32(self, offset: int) -> int:
+        """Return a register."""
+        return self._requester.read(self._function, self._space, offset, 4)
+
+    def write32(self, offset: int, value: int) -> None:
+        """Write a register."""
+        self._requester.write(self._function, self._space, offset, 4, value)
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """Return a register of 1, 2, 4 or 8 bytes."""
+        return self._requester.read(self._function, self._space, offset, size_bytes)
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """Write a register of 1, 2, 4 or 8 bytes."""
+        self._requester.write(self._function, self._space, offset, size_bytes, value)
+
+
+class Completer:
+    """The device's side of a window.
+
+    Parameters
+    ----------
+    window: the shared pages.
+    registers: what is accessed.
+    ring: tells the driver that its read was answered.
+    function: the one function that the window is of, whatever the other side writes; None: any.
+    spaces: what the window gives access to; None: every BAR and configuration space.
+    """
+
+    def __init__(
+        self,
+        window: Pinned,
+        registers: FunctionRegisters,
+        ring: Callable[[], None],
+        function: int | None = None,
+        spaces: frozenset[int] | None = None,
+    ) -> None:
+        self.watched = BarCompleter(window, function)
+        self.bell = Bell(window, spec.BELL_TO_DEVICE)
+        """Rung by the driver; to be armed before this process sleeps."""
+        self._registers, self._ring, self._spaces = registers, ring, spaces
+        self.refused = 0
+        """Accesses of a size or to a space that the window does not have."""
+
+    def add_doorbell(self, function: int, space: int, offset: int, word: DoorbellWord) -> None:
+        """Have 32-bit writes of a register go straight into `word`."""
+        self.watched.add_doorbell(target_word(function, space, 4), offset, word)
+
+    def step(self) -> bool:
+        """Do what was asked, a limited number of accesses; say whether there was anything."""
+        moved = self.watched.ready
+        for _ in range(_WRITES_A_STEP):
+            posted = self.watched.take()
+            if posted is None:
+                break
+            self._write(*posted)
+        asked = self.watched.take_read()
+        if asked is not None:
+            self.watched.reply(self._read(*asked))
+            self._ring()
+        return moved
+
+    def _write(self, target: int, offset: int, value: int) -> None:
+        if not self._permits(target):
+            return
+        size = spec.TARGET_SIZE.get(target)
+        function, space = spec.TARGET_FUNCTION.get(target), spec.TARGET_SPACE.get(target)
+        self._registers.write(function, space, offset, size, value & (1 << 8 * size) - 1)
+
+    def _read(self, target: int, offset: int) -> int:
+        if not self._permits(target):
+            return spec.ALL_ONES
+        function, space = spec.TARGET_FUNCTION.get(target), spec.TARGET_SPACE.get(target)
+        return self._registers.read(function, space, offset, spec.TARGET_SIZE.get(target))
+
+    def _permits(self, target: int) -> bool:
+        permitted = spec.TARGET_SIZE.get(target) in _SIZES_BYTES and (
+            self._spaces is None or spec.TARGET_SPACE.get(target) in self._spaces
+        )
+        self.refused += not permitted
+        return permitted
