@@ -97,11 +97,15 @@ class AtsInvalidations:
         if not self._send(invalidation):
             self.acknowledge(tag)
 
-    def acknowledge(self, tag: int) -> bool:
-        """Take a device's completion; False where the tag is not outstanding (a device that answers twice
-        harms nobody).
+    def acknowledge(self, tag: int, stream: int | None = None) -> bool:
+        """Take a device's completion; False where the tag is not outstanding, or not with that stream (a
+        device that answers twice, or for another, harms nobody).
         """
-        return self._outstanding.pop(tag, None) is not None
+        known = self._outstanding.get(tag)
+        if known is None or stream not in (None, known[1]):
+            return False
+        del self._outstanding[tag]
+        return True
 
     def expire(self, now_ns: int) -> None:
         """Give up what is overdue; the next CMD_SYNC reports it."""

@@ -128,9 +128,11 @@ class Smmu:
         self.ats.expire(self._clock_ns())
         return self._commands.consume(COMMANDS_A_WRITE) == COMMANDS_A_WRITE
 
-    def acknowledge(self, tag: int) -> None:
-        """Take a device's completion of an Invalidation Request; a CMD_SYNC may have waited for it."""
-        if self.ats.acknowledge(tag):
+    def acknowledge(self, tag: int, stream: int | None = None) -> None:
+        """Take a completion of an Invalidation Request, from the device behind `stream` where that is known;
+        a CMD_SYNC may have waited for it.
+        """
+        if self.ats.acknowledge(tag, stream):
             self._commands.consume(COMMANDS_A_WRITE)
 
     def forget_device(self, stream: int) -> None:

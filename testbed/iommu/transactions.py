@@ -6,7 +6,7 @@ refusal is a value; recording it is done here, once. Not modelled: instruction f
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES, split_pages
@@ -202,25 +202,26 @@ class Transactions:
             self._cache.fill(request, configuration, answer)
         return answer
 
-    def _slowly(self, requests: memoryview, index: int) -> list[tuple[int, int]] | Aborted | Stalled:
-        """Translate one request of a burst page by page: its runs of (host physical address, bytes), or its
+    def resolve(self, request: Request, length: int) -> list[tuple[int, int]] | Aborted | Stalled:
+        """Translate a transaction that may cross pages: its runs of (host physical address, bytes), or its
         refusal.
         """
-        row = d.DMA_REQUEST.unpack(requests, index * d.DMA_REQUEST.size)
-        substream = None if row["substream"] == d.NO_SUBSTREAM else row["substream"] & 0xF_FFFF
-        write, privileged = bool(row["flags"] & d.FLAG_WRITE), bool(row["flags"] & d.FLAG_PRIVILEGED)
-        if row["length"] > d.LENGTH_MAX:
-            return self._abort(
-                Event(q.F_UUT, Request(row["stream"], row["iova"], write, substream, privileged))
-            )
+        if length > d.LENGTH_MAX:
+            return self._abort(Event(q.F_UUT, request))
         runs: list[tuple[int, int]] = []
-        for address, length in split_pages(row["iova"], row["length"]):
-            request = Request(row["stream"], address % _ADDRESSES, write, substream, privileged)
-            answer = self.translate(request)
+        for address, piece in split_pages(request.address, length):
+            answer = self.translate(replace(request, address=address % _ADDRESSES))
             if not isinstance(answer, Granted):
                 return answer
-            runs.append((answer.output, length))
+            runs.append((answer.output, piece))
         return runs
+
+    def _slowly(self, requests: memoryview, index: int) -> list[tuple[int, int]] | Aborted | Stalled:
+        """Translate one request of a burst."""
+        row = d.DMA_REQUEST.unpack(requests, index * d.DMA_REQUEST.size)
+        substream = None if row["substream"] == d.NO_SUBSTREAM else row["substream"] & 0xF_FFFF
+        write, privileged = row["kind"] != d.KIND_READ, bool(row["flags"] & d.FLAG_PRIVILEGED)
+        return self.resolve(Request(row["stream"], row["iova"], write, substream, privileged), row["length"])
 
     # Refusals
 

@@ -375,6 +375,45 @@ class Iotlb:
         stage2: bool,
     ) -> int: ...
 
+SERVE_IDLE: int
+SERVE_LIMIT: int
+SERVE_ATTENTION: int
+SERVE_BROKEN: int
+
+class DmaRequester(Watched):
+    stream: int
+    room: int
+    next: int
+    completed: int
+    def __init__(self, page: Pinned, offset: int, slots: int, stream: int) -> None: ...
+    def post(
+        self, kind: int, iova: int, length: int, buffer: int, substream: int | None = None, flags: int = 0
+    ) -> int | None: ...
+    def submit(self) -> bool: ...
+    def status(self, index: int) -> int: ...
+
+class DmaServer(Watched):
+    stream: int
+    served: int
+    counts: tuple[int, int, int, int]
+    current: tuple[int, int, int, int | None, int, int, int]
+    def __init__(
+        self,
+        page: Pinned,
+        offset: int,
+        slots: int,
+        stream: int,
+        device_memory: Pinned,
+        host_map: HostMap,
+        cache: Iotlb,
+    ) -> None: ...
+    def serve(self, limit: int, fast: bool = True) -> tuple[int, int]: ...
+    def move(self, runs: Sequence[tuple[int, int]]) -> bool: ...
+    def in_device_memory(self) -> bool: ...
+    def outgoing(self) -> bytes: ...
+    def answer(self, data: bytes) -> bool: ...
+    def finish(self, status: int) -> None: ...
+
 E1000_TX_DONE: int
 E1000_TX_DELAYED: int
 E1000_TX_EMPTY: int

@@ -203,8 +203,27 @@ uint32_t iotlb_valid_entries(const iotlb_t *tlb) {
 }
 
 static inline uint32_t needed_by(const dma_request_t *request) {
-  uint32_t needed = request->flags & DMA_REQUEST_FLAG_WRITE ? PAGE_TABLE_PERMISSION_WRITE : PAGE_TABLE_PERMISSION_READ;
+  uint32_t needed = request->kind != DMA_REQUEST_KIND_READ ? PAGE_TABLE_PERMISSION_WRITE : PAGE_TABLE_PERMISSION_READ;
   return request->flags & DMA_REQUEST_FLAG_PRIVILEGED ? needed << 2 : needed;
+}
+
+int32_t iotlb_resolve(iotlb_t *tlb, uint32_t context, const dma_request_t *request, dma_piece_t *out) {
+  const iotlb_context_t *owner = &tlb->contexts[context];
+  uint32_t needed = needed_by(request), used = 0;
+  uint64_t address = request->iova, left = 0;
+  for (uint32_t length = request->length; length;) {
+    int64_t output = used < DMA_REQUEST_PIECES_MAX ? lookup(tlb, owner, address, needed, &left) : IOTLB_MISS;
+    if (output == IOTLB_MISS) {
+      tlb->misses++;
+      return -1;
+    }
+    uint32_t piece = left < length ? (uint32_t)left : length;
+    out[used++] = (dma_piece_t){.hpa = (uint64_t)output, .length = piece};
+    address += piece;
+    length -= piece;
+  }
+  tlb->hits += used;
+  return (int32_t)used;
 }
 
 uint32_t iotlb_translate(iotlb_t *tlb, const dma_request_t *requests, uint32_t first, uint32_t count, dma_piece_t *out,

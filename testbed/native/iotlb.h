@@ -68,6 +68,9 @@ int64_t iotlb_lookup(iotlb_t *tlb, uint32_t context, uint64_t address, uint32_t 
 uint32_t iotlb_invalidate(iotlb_t *tlb, const iotlb_match_t *match);
 uint32_t iotlb_valid_entries(const iotlb_t *tlb);
 
+/* Pieces of one request of at most DMA_REQUEST_LENGTH_MAX bytes, room for DMA_REQUEST_PIECES_MAX; -1 where any of it misses. */
+int32_t iotlb_resolve(iotlb_t *tlb, uint32_t context, const dma_request_t *request, dma_piece_t *out);
+
 /* Translate requests in order until one misses. Returns how many were translated; their pieces are appended to the *pieces that `out`
  * holds already. A request whose pieces do not fit counts as not reached, with *full set. */
 uint32_t iotlb_translate(iotlb_t *tlb, const dma_request_t *requests, uint32_t first, uint32_t count, dma_piece_t *out,

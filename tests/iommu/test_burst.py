@@ -10,7 +10,7 @@ from tests.iommu.machine import GUEST, PAGE, RAM, Machine
 
 BLOCK = 1 << 21
 Row = tuple[int, int, int, int]
-"""(address, length, stream, flags)"""
+"""(address, length, stream, kind)"""
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def machine() -> Machine:
 
 def _burst(machine: Machine, *rows: Row, room: int = 64) -> tuple[BurstResult, list[tuple[int, int, int]]]:
     requests = b"".join(
-        d.DMA_REQUEST.pack(iova=at, length=length, stream=stream, substream=d.NO_SUBSTREAM, flags=flags)
-        for at, length, stream, flags in rows
+        d.DMA_REQUEST.pack(iova=at, length=length, stream=stream, substream=d.NO_SUBSTREAM, kind=kind)
+        for at, length, stream, kind in rows
     )
     pieces = bytearray(room * d.DMA_PIECE.size)
     result = machine.smmu.transactions.burst(memoryview(requests), len(rows), memoryview(pieces))
@@ -57,7 +57,7 @@ def test_request_across_leaves_comes_to_one_piece_a_leaf(machine: Machine) -> No
 
 
 def test_refused_request_moves_no_byte_and_the_others_go_on(machine: Machine) -> None:
-    rows = [(GUEST, 100, 1, 0), (GUEST + BLOCK + PAGE + 4000, 200, 1, d.FLAG_WRITE), (GUEST + 8, 100, 1, 0)]
+    rows = [(GUEST, 100, 1, 0), (GUEST + BLOCK + PAGE + 4000, 200, 1, d.KIND_WRITE), (GUEST + 8, 100, 1, 0)]
     for _ in range(2):
         result, pieces = _burst(machine, *rows)
 

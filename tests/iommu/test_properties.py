@@ -167,7 +167,7 @@ class CachesNeverShow(RuleBasedStateMachine):
             length=8,
             stream=request.stream,
             substream=d.NO_SUBSTREAM,
-            flags=int(request.write),
+            kind=int(request.write),
         )
         pieces = bytearray(d.PIECES_MAX * d.DMA_PIECE.size)
         result = self.machine.smmu.transactions.burst(memoryview(row), 1, memoryview(pieces))
@@ -262,8 +262,8 @@ def test_hostile_bursts_are_contained(rows: list[tuple[int, int, int, int]]) -> 
     machine.stage2(1, machine.stage2_tables().root)
     machine.bypass(2)
     requests = b"".join(
-        d.DMA_REQUEST.pack(iova=at, length=length, stream=stream, substream=d.NO_SUBSTREAM, flags=flags)
-        for at, length, stream, flags in rows
+        d.DMA_REQUEST.pack(iova=at, length=length, stream=stream, substream=d.NO_SUBSTREAM, kind=kind)
+        for at, length, stream, kind in rows
     )
     pieces = bytearray(64 * d.DMA_PIECE.size)
     for _ in range(2):

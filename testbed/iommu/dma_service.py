@@ -1,0 +1,219 @@
+"""Serves the DMA ring of one device function: what the translation cache cannot answer is decided here.
+
+Reference: PCI Express Base Specification §2.2.9 (completion status), §10.2 (translation requests), §10.3
+(invalidate completion); ARM IHI 0070 G.b §3.9.1. Native code (testbed/native/dma_serve.c) does the ordinary
+case, whole bursts at a time; a miss, a refusal, an MSI or a request of ATS comes here, one at a time and in
+order. Every value of a request is the device's invention: what does not fit is refused, counted and moves
+nothing. A refusal costs far more than a hit, so each function has a budget of them that fills with time: who
+spends it waits, and nobody else does.
+
+Not modelled: stalled transactions (a PCIe device's must not be stalled, §3.12.2; the SMMU that serves devices
+is built without them).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from testbed.address import PAGE_SIZE_BYTES
+from testbed.errors import MemoryFault
+from testbed.iommu.ats import STU_BYTES, AtsEntry, AtsStatus
+from testbed.iommu.events import Request
+from testbed.iommu.smmu import Smmu
+from testbed.iommu.transactions import Aborted, Stalled
+from testbed.iommu.translate import Granted
+from testbed.memory.host import HostMemory
+from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, DmaServer
+from testbed.spec import dma_request as d
+
+REFUSALS_BURST: Final = 64
+REFUSAL_NS: Final = 500_000
+"""One more refusal is allowed after each such time."""
+SLOW_A_TURN: Final = 64
+"""Requests decided here before others get their turn."""
+
+MessageWindow = Callable[[int, int, int], bool]
+"""Takes (requester's stream, offset, value of 4 bytes) written into an interrupt controller's window; False:
+nothing answers there.
+"""
+
+
+@dataclass(slots=True)
+class ServiceCounts:
+    """What one ring's requests came to, the native counts of reads and writes apart."""
+
+    messages: int = 0
+    translation_requests: int = 0
+    invalidations_completed: int = 0
+    refused: int = 0
+    """By the IOMMU; each is an event or a silent abort."""
+    foreign_stream: int = 0
+    """Requests in another requester's name."""
+    malformed: int = 0
+    """Unknown kind, impossible length, or a buffer outside device memory."""
+    paused: int = 0
+    """How often the budget of refusals was spent."""
+
+
+@dataclass(slots=True)
+class RefusalBudget:
+    """A bucket of refusals that fills with time."""
+
+    left: int = REFUSALS_BURST
+    filled_ns: int = 0
+
+    def spend(self, now_ns: int) -> None:
+        """Take one."""
+        gained = (now_ns - self.filled_ns) // REFUSAL_NS
+        if self.left + gained >= REFUSALS_BURST:
+            self.left, self.filled_ns = REFUSALS_BURST, now_ns
+        else:
+            self.left, self.filled_ns = self.left + gained, self.filled_ns + gained * REFUSAL_NS
+        self.left -= 1
+
+    def due_ns(self) -> int | None:
+        """Return when there is one again, None where there is one now."""
+        return None if self.left > 0 else self.filled_ns + (1 - self.left) * REFUSAL_NS
+
+
+@dataclass(slots=True)
+class DmaService:
+    """One ring's requests, from the IOMMU's side."""
+
+    server: DmaServer
+    smmu: Smmu
+    memory: HostMemory
+    clock_ns: Callable[[], int]
+    windows: Mapping[int, MessageWindow] = field(default_factory=dict)
+    """Interrupt controllers by host physical page address."""
+    counts: ServiceCounts = field(default_factory=ServiceCounts)
+    broken: bool = False
+    """The requester published an index that cannot be; its ring is dead."""
+    _budget: RefusalBudget = field(default_factory=RefusalBudget)
+    _paused: bool = False
+
+    def serve(self) -> bool:
+        """Deal with a burst of requests; tell whether anything moved."""
+        if self._paused and not self.resume(self.clock_ns()):
+            return False
+        moved = slow = 0
+        while slow < SLOW_A_TURN and not self._paused and moved < d.BURST_MAX:
+            done, reason = self.server.serve(d.BURST_MAX - moved, self.smmu.translating)
+            moved += done
+            if reason == SERVE_BROKEN:
+                self.broken = True
+            if reason != SERVE_ATTENTION:
+                break
+            self.server.finish(self._decide())
+            moved += 1
+            slow += 1
+        return moved > 0
+
+    def deadline_ns(self) -> int | None:
+        """Return when a paused ring may go on, None where it is not paused."""
+        return self._budget.due_ns() if self._paused else None
+
+    def resume(self, now_ns: int) -> bool:
+        """Go on where the budget of refusals allows it again; tell whether the ring runs."""
+        due = self._budget.due_ns()
+        if self._paused and (due is None or due <= now_ns):
+            self._paused, self.server.active = False, True
+        return not self._paused
+
+    def _decide(self) -> int:
+        kind, flags, stream, substream, iova, length, buffer = self.server.current
+        if stream != self.server.stream:
+            self.counts.foreign_stream += 1
+            return self._refused(d.STATUS_UNSUPPORTED)
+        if length > d.LENGTH_MAX or not (kind == d.KIND_MSI or self._fits(kind)):
+            self.counts.malformed += 1
+            return self._refused(d.STATUS_UNSUPPORTED)
+        write = kind in (d.KIND_WRITE, d.KIND_MSI)
+        request = Request(stream, iova, write, substream, bool(flags & d.FLAG_PRIVILEGED))
+        match kind:
+            case d.KIND_READ | d.KIND_WRITE:
+                return self._transfer(request, length, bool(flags & d.FLAG_TRANSLATED))
+            case d.KIND_MSI:
+                return self._message(request, buffer, bool(flags & d.FLAG_TRANSLATED))
+            case d.KIND_TRANSLATE:
+                return self._translate(request, length, not flags & d.FLAG_NO_WRITE)
+            case _:
+                return self._invalidated(buffer)
+
+    def _fits(self, kind: int) -> bool:
+        if kind in (d.KIND_READ, d.KIND_WRITE, d.KIND_TRANSLATE):
+            return self.server.in_device_memory()
+        return kind == d.KIND_INVALIDATED
+
+    def _runs(self, request: Request, length: int, translated: bool) -> list[tuple[int, int]] | None:
+        """Return where a transfer goes, None where it is refused."""
+        transactions = self.smmu.transactions
+        if translated:
+            granted = transactions.translated(request)
+            return [(granted.output, length)] if isinstance(granted, Granted) else None
+        runs = transactions.resolve(request, length)
+        # a stalled transaction would hold up everything behind it: it is given up at once
+        return None if isinstance(runs, Aborted | Stalled) else runs
+
+    def _transfer(self, request: Request, length: int, translated: bool) -> int:
+        runs = self._runs(request, length, translated)
+        if runs is None:
+            return self._refused(d.STATUS_ABORT)
+        if self.server.move(runs):
+            return d.STATUS_DONE
+        if request.write and length == d.MSI_BYTES and len(runs) == 1:
+            data = self.server.outgoing()
+            if self._deliver(request.stream, runs[0][0], int.from_bytes(data, "little")):
+                return d.STATUS_DONE
+        return self._refused(d.STATUS_ABORT)
+
+    def _message(self, request: Request, data: int, translated: bool) -> int:
+        runs = self._runs(request, d.MSI_BYTES, translated)
+        if runs is None or len(runs) != 1:
+            return self._refused(d.STATUS_ABORT)
+        if self._deliver(request.stream, runs[0][0], data):
+            return d.STATUS_DONE
+        try:
+            self.memory.write(runs[0][0], data.to_bytes(d.MSI_BYTES, "little"))
+        except MemoryFault:
+            return self._refused(d.STATUS_ABORT)
+        return d.STATUS_DONE
+
+    def _deliver(self, stream: int, hpa: int, data: int) -> bool:
+        window = self.windows.get(hpa & -PAGE_SIZE_BYTES)
+        if window is None or hpa % d.MSI_BYTES or not window(stream, hpa % PAGE_SIZE_BYTES, data):
+            return False
+        self.counts.messages += 1
+        return True
+
+    def _translate(self, request: Request, length: int, write: bool) -> int:
+        """Answer a Translation Request with dma_translation records; those not used are zero."""
+        self.counts.translation_requests += 1
+        units = -(-length // STU_BYTES)
+        completion = self.smmu.transactions.ats_request(replace(request, write=write), max(units, 1))
+        if completion.status is not AtsStatus.SUCCESS:
+            unsupported = completion.status is AtsStatus.UNSUPPORTED_REQUEST
+            return self._refused(d.STATUS_UNSUPPORTED if unsupported else d.STATUS_ABORT)
+        image = b"".join(_record(entry) for entry in completion.entries)
+        if not self.server.answer(image.ljust(max(units, 1) * d.DMA_TRANSLATION.size, b"\0")):
+            self.counts.malformed += 1
+            return self._refused(d.STATUS_UNSUPPORTED)
+        return d.STATUS_DONE
+
+    def _invalidated(self, tag: int) -> int:
+        self.counts.invalidations_completed += 1
+        self.smmu.acknowledge(tag, self.server.stream)
+        return d.STATUS_DONE
+
+    def _refused(self, status: int) -> int:
+        self.counts.refused += 1
+        self._budget.spend(self.clock_ns())
+        if self._budget.due_ns() is not None:
+            self._paused, self.server.active = True, False
+            self.counts.paused += 1
+        return status
+
+
+def _record(entry: AtsEntry) -> bytes:
+    flags = d.TRANSLATION_READ * entry.read | d.TRANSLATION_WRITE * entry.write
+    return d.DMA_TRANSLATION.pack(hpa=entry.output, size_log2=entry.size_bytes.bit_length() - 1, flags=flags)

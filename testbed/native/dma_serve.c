@@ -1,0 +1,98 @@
+/* See dma_serve.h. */
+#include "dma_serve.h"
+
+#include <string.h>
+
+#define ORDERED_COPY_MAX 1024
+
+/* A write's bytes reach memory in ascending order, aligned words whole: a driver that polls the last word of a descriptor finds the
+ * words before it (PCI Express 2.4.3 asks as much of a completer's memory only within a request; drivers rely on it). */
+static inline void copy_out(uint8_t *restrict to, const uint8_t *restrict from, uint32_t length) {
+  if (((uintptr_t)to | length) & 7 || length > ORDERED_COPY_MAX) {
+    memcpy(to, from, length);
+    return;
+  }
+  for (uint32_t at = 0; at < length; at += 8) {
+    uint64_t word;
+    memcpy(&word, from + at, 8);
+    store_release((uint64_t *)(to + at), word);
+  }
+}
+
+static bool move(dma_server_t *server, const dma_request_t *request, const dma_piece_t *pieces, uint32_t count, const host_region_t **hint) {
+  bool write = request->kind != DMA_REQUEST_KIND_READ;
+  uint8_t *at[DMA_REQUEST_PIECES_MAX], *local = server->buffer + request->buffer;
+  for (uint32_t i = 0; i < count; i++) {
+    const host_region_t *region = host_map_find(server->memory, pieces[i].hpa, pieces[i].length, *hint);
+    if (!region || (write && !region->writable)) return false;
+    *hint = region;
+    at[i] = region->host + (pieces[i].hpa - region->hpa);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    if (write) copy_out(at[i], local, pieces[i].length);
+    else memcpy(local, at[i], pieces[i].length);
+    local += pieces[i].length;
+  }
+  if (write) server->writes++, server->bytes_written += request->length;
+  else server->reads++, server->bytes_read += request->length;
+  return true;
+}
+
+static inline bool ordinary(const dma_server_t *server, const dma_request_t *request) {
+  return request->kind <= DMA_REQUEST_KIND_WRITE && !(request->flags & DMA_REQUEST_FLAG_TRANSLATED) && request->stream == server->stream &&
+         request->length <= DMA_REQUEST_LENGTH_MAX && dma_in_buffer(server, request->buffer, request->length);
+}
+
+/* One copy of a slot that the requester may change while it is read. */
+static inline dma_request_t taken(const dma_request_t *slot) {
+  dma_request_t copy;
+  const uint64_t *from = (const uint64_t *)slot;
+  uint64_t *to = (uint64_t *)&copy;
+  for (uint32_t i = 0; i < sizeof copy / 8; i++) to[i] = load_relaxed(&from[i]);
+  return copy;
+}
+
+int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
+  uint32_t posted = load_acquire(&server->head->posted), pending = posted - server->served, taken_n = 0;
+  if (server->broken || pending > server->mask + 1) {
+    server->broken = true;
+    *done = 0;
+    return DMA_SERVE_BROKEN;
+  }
+  int reason = pending > limit ? DMA_SERVE_LIMIT : DMA_SERVE_IDLE;
+  if (pending > limit) pending = limit;
+  uint32_t context = IOTLB_NONE, substream = 0;
+  const host_region_t *hint = NULL;
+  dma_piece_t pieces[DMA_REQUEST_PIECES_MAX];
+  for (; taken_n < pending; taken_n++) {
+    const dma_request_t request = taken(&server->slots[server->served & server->mask]);
+    bool moved = false;
+    if (fast && ordinary(server, &request)) {
+      if (context == IOTLB_NONE || request.substream != substream)
+        context = iotlb_find_context(server->tlb, server->stream, substream = request.substream);
+      int32_t count = context == IOTLB_NONE ? -1 : iotlb_resolve(server->tlb, context, &request, pieces);
+      moved = count >= 0 && move(server, &request, pieces, (uint32_t)count, &hint);
+    }
+    if (!moved) {
+      server->current = request;
+      reason = DMA_SERVE_ATTENTION;
+      break;
+    }
+    server->served++;
+  }
+  /* release: whoever sees the count sees what the requests did */
+  store_release(&server->head->completed, server->served);
+  *done = taken_n;
+  return reason;
+}
+
+bool dma_move(dma_server_t *server, const dma_piece_t *pieces, uint32_t count) {
+  const host_region_t *hint = NULL;
+  return move(server, &server->current, pieces, count, &hint);
+}
+
+void dma_finish(dma_server_t *server, uint32_t status) {
+  if (status != DMA_REQUEST_STATUS_DONE) store_relaxed(&server->slots[server->served & server->mask].status, status);
+  server->served++;
+  store_release(&server->head->completed, server->served);
+}
