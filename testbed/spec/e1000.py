@@ -9,7 +9,7 @@ Not here: registers of other members of the family only (FLA, TXCW, RXCW, TXDMAC
 
 from typing import Final
 
-from testbed.spec.layout import Access, Bits, Field, Record, Reg, RegisterMap
+from testbed.spec.layout import Access, Bits, Field, Record, Reg, RegisterMap, bit_fields
 
 RO, RW, WO, RC = Access.RO, Access.RW, Access.WO, Access.RC
 
@@ -24,19 +24,11 @@ IO_BAR_BYTES: Final = 64
 """What drivers see of the 82540EM; the manual (§13.2.2) describes 32 bytes, of which eight are used."""
 
 
-def _fields(text: str) -> tuple[Bits, ...]:
-    """Read `NAME lsb[:width]` items, separated by commas."""
-    items = (item.split() for item in text.split(","))
-    return tuple(
-        Bits(name, int(place.partition(":")[0]), int(place.partition(":")[2] or 1)) for name, place in items
-    )
-
-
 def _reg(
     name: str, offset: int, access: Access, section: str, doc: str, reset: int = 0, bits: str = "",
     count: int = 1, step: int = 0,
 ) -> Reg:  # fmt: skip
-    fields = _fields(bits) if bits else ()
+    fields = bit_fields(bits)
     return Reg(name, offset, access, reset, f"8254x SDM {section}", doc, count=count, step=step, bits=fields)
 
 

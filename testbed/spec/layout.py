@@ -44,6 +44,14 @@ class Bits:
         return (word & ~self.mask) | (value << self.lsb)
 
 
+def bit_fields(text: str) -> tuple[Bits, ...]:
+    """Read `NAME lsb[:width]` items, separated by commas."""
+    items = (item.split() for item in text.split(",") if item.strip())
+    return tuple(
+        Bits(name, int(place.partition(":")[0]), int(place.partition(":")[2] or 1)) for name, place in items
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One member of a record: `count` little-endian integers of `size` bytes at `offset`."""
@@ -188,6 +196,17 @@ class RegisterMap:
 
     def __getitem__(self, name: str) -> Reg:
         return self.by_name[name]
+
+    def field(self, register: str, name: str) -> Bits:
+        """Return a bit field of a register by both names; KeyError where there is none."""
+        for bits in self.by_name[register].bits:
+            if bits.name == name:
+                return bits
+        raise KeyError(f"{self.name}: {register}.{name}")
+
+    def mask(self, register: str, *names: str) -> int:
+        """Return the bits of these fields, in place."""
+        return sum(self.field(register, name).mask for name in names)
 
     def find(self, offset: int) -> tuple[Reg, int] | None:
         """Return the register (and family index) that begins exactly at `offset`, or None."""
