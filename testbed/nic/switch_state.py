@@ -192,7 +192,7 @@ class SwitchState:
 
 
 class ControlSide(Protocol):
-    """What the data side tells the control side, once a burst. Queues are bit masks of the device's queues."""
+    """What the data side tells the control side, once a burst; `queues` are bit masks."""
 
     @property
     def state(self) -> SwitchState:

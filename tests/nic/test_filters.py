@@ -1,4 +1,4 @@
-"""Registers into `SwitchState`: where each filter and pool register must arrive, and when one is made anew."""
+"""Registers into `SwitchState`: where each filter and pool register must arrive, when one is made anew."""
 
 import pytest
 
