@@ -45,12 +45,14 @@ def run(file: File, json: Json = "", quiet: Quiet = False) -> None:
     check_writable(json)
     from launcher import forkclient
     from launcher.live import choose_view
+    from launcher.netns import check_possible
     from launcher.prepare import prepare
     from launcher.run import run_plan
     from launcher.rundir import Holder
     from launcher.table import console, show_result
 
     plan = prepare(file)
+    check_possible(plan)
     to_stderr = json == STDOUT
     view = choose_view(console(stderr=to_stderr), quiet=quiet)
     holder = Holder(plan.topology, os.getpid(), "run", time.time(), str(file))

@@ -1,16 +1,21 @@
-"""Commands about topologies that run: up, ps, stats, capture, down.
+"""Commands about topologies that run: up, ps, stats, capture, exec, down.
 
 Not modelled: topologies of other users or machines.
 """
 
+import os
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from launcher.output import STDOUT, check_writable, complain, write_json
-from testbed.errors import MachineError
+from testbed.errors import ConfigError, MachineError
 
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+"""Exit codes of a shell for a program that cannot be run, or is not there."""
 Name = Annotated[str, typer.Argument(help="A running topology.", show_default=False)]
 Json = Annotated[
     str,
@@ -22,6 +27,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the application."""
     for command in (up, ps, stats, capture, down):
         app.command()(command)
+    app.command("exec", context_settings={"allow_interspersed_args": False})(execute)
 
 
 def up(
@@ -37,9 +43,11 @@ def up(
         raise typer.BadParameter("name a file: up ends before there is a result")
     from launcher import forkclient
     from launcher.background import NotUp, Order, start
+    from launcher.netns import check_possible
     from launcher.prepare import prepare
 
     plan = prepare(file)
+    check_possible(plan)
     where = str(Path(json).absolute()) if json else ""
     order = Order(plan=plan, file=str(file), workloads=workloads, json=where, roles=forkclient.ROLES)
     answer = start(order)
@@ -103,6 +111,32 @@ def capture(
     typer.echo(f"{captured.frames:,} frames captured{missed}", err=True)
     if captured.error:
         raise MachineError(captured.error)
+
+
+def execute(
+    name: Name,
+    guest: Annotated[str, typer.Argument(help="Whose network the program gets.", show_default=False)],
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- PROGRAM [ARGUMENT]...", help="What to run.", show_default=False)
+    ],
+) -> None:
+    """Run a program in the network namespace of a guest (workload netns): exec lab a -- ping 10.0.0.2."""
+    from launcher.netns import enter
+    from launcher.service import Enter, NamespaceAt, ask
+
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise ConfigError("exec needs a program to run, e.g. virtbed exec lab a -- ping 10.0.0.2")
+    place = ask(name, Enter(guest), NamespaceAt)
+    if place.problem:
+        raise ConfigError(place.problem)
+    enter(place.path, place.inode)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and the program would inherit that
+    try:
+        os.execvp(command[0], command)  # noqa: S606 a person's own program, in this process's place
+    except OSError as error:
+        typer.echo(f"{command[0]}: {error.strerror}", err=True)
+        raise typer.Exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE) from None
 
 
 def down(name: Name, json: Json = "") -> None:

@@ -1,13 +1,20 @@
 """Resolves the workloads of a topology file into flows between NICs, and checks that they can run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
 from launcher.capture import Capture, inspect_capture
 from launcher.problems import Path, did_you_mean
-from launcher.schema import FlowSection, PktgenSection, ReplaySection, RrSection, TopologySection
+from launcher.schema import (
+    FlowSection,
+    NetnsSection,
+    PktgenSection,
+    ReplaySection,
+    RrSection,
+    TopologySection,
+)
 from launcher.topology_records import End, Flow, Guest
 from launcher.units import DURATION_UNITS, FULL_SPEED, shown
 from launcher.validation import Checked
@@ -20,9 +27,13 @@ AnyFlow = ReplaySection | PktgenSection | RrSection
 def resolve_phases(
     checked: Checked, section: TopologySection, guests: Mapping[str, Guest], directory: FilePath
 ) -> tuple[tuple[Flow, ...], ...]:
-    """Return the flows by phase; mistakes are noted in `checked`, and a flow with one is left out."""
+    """Return the flows by phase; mistakes are noted in `checked`, and a flow with one is left out.
+
+    A namespace is no phase: it lasts as long as the topology.
+    """
     resolver = _Flows(checked, section, guests, directory)
-    return tuple(resolver.phase(i, phase) for i, phase in enumerate(section.workloads))
+    phases = (resolver.phase(i, phase) for i, phase in enumerate(section.workloads))
+    return tuple(phase for phase in phases if phase)
 
 
 @dataclass
@@ -34,7 +45,7 @@ class _Flows:
     _names: dict[str, int] = field(default_factory=dict)
     _captures: dict[FilePath, Capture | str] = field(default_factory=dict)
 
-    def phase(self, index: int, sections: list[AnyFlow]) -> tuple[Flow, ...]:
+    def phase(self, index: int, sections: Sequence[AnyFlow | NetnsSection]) -> tuple[Flow, ...]:
         flows: list[Flow] = []
         replays: dict[tuple[End, End], Path] = {}
         sunk: dict[End, tuple[Path, Flow]] = {}
@@ -42,6 +53,8 @@ class _Flows:
         is_list = isinstance(written, list) and isinstance(written[index], list)
         for i, section in enumerate(sections):
             path: Path = ("workloads", index, i) if is_list else ("workloads", index)
+            if isinstance(section, NetnsSection):
+                continue
             flow = self._flow(path, section) if self.checked.intact_at(path) else None
             if flow is None:
                 continue
@@ -95,14 +108,21 @@ class _Flows:
             self._add(path, f"guest {name} has no NIC to {purpose}")
             return None
         names = [f"nic{i}" for i in range(len(guest.nics))]
-        if not dot:
-            return End(name, 0)
-        if nic in names:
-            return End(name, names.index(nic))
+        if not dot or nic in names:
+            return self._without_stack(path, End(name, names.index(nic) if dot else 0))
         if self._nics_intact(name):
             hint = did_you_mean(nic, names) if len(names) > 1 else ""
             self._add(path, f"guest {name} has {', '.join(names)}{hint}, not {shown(nic)}")
         return None
+
+    def _without_stack(self, path: Path, end: End) -> End | None:
+        """A flow's frames would be answered by the network stack that has the NIC."""
+        if any(tap.nic == end.nic for tap in self.guests[end.guest].taps):
+            name = self._end_name(end)
+            text = f"{name} is the interface of a network namespace, no end of a flow: run a program "
+            self._add(path, f"{text}with virtbed exec, or give the guest another NIC")
+            return None
+        return end
 
     def _destination(self, path: Path, text: str | None, source: End | None) -> End | None:
         """Resolve `to`; where it is left out, the sender itself, if a sink or an echo is behind it."""

@@ -1,9 +1,10 @@
 """What the launcher and its fork server say to each other, and how descriptors travel with it.
 
 Reference: unix(7), SOCK_SEQPACKET and SCM_RIGHTS (at most 253 descriptors a packet, hence the train of
-packets). To the server: a fixed header (`SPAWN`, `SIGNAL`), and for a spawn the process's plan and
-descriptors in as many packets as they need. From the server: one JSON packet for every process that was born
-or has died. Requests are answered in the order in which they were sent.
+packets). To the server: a fixed header (`SPAWN`, `SIGNAL`, `HOLD`), for a spawn the process's plan and
+descriptors in as many packets as they need, for namespaces to hold just the descriptors. From the server: one
+JSON packet for every process that was born or has died. Requests are answered in the order in which they were
+sent.
 """
 
 import socket
@@ -15,8 +16,9 @@ import msgspec
 
 SPAWN: Final = b"S"
 SIGNAL: Final = b"K"
+HOLD: Final = b"H"
 _HEADER: Final = struct.Struct("<cII")
-"""Request, then (plan bytes, descriptors) or (pid, signal)."""
+"""Request, then (plan bytes, descriptors), (pid, signal) or (0, descriptors)."""
 PACKET_BYTES: Final = 64 * 1024
 DESCRIPTORS_PER_PACKET: Final = 200
 LOG_SUFFIX: Final = ".log"
@@ -67,7 +69,8 @@ class Packet(msgspec.Struct, frozen=True):
 class SpawnRequest(msgspec.Struct, frozen=True):
     """A process to make.
 
-    Its plan (msgspec JSON of `ProcessPlan`) and its descriptors in the order of `ProcessPlan.segments`.
+    Its plan (msgspec JSON of `ProcessPlan`) and its descriptors in the order of `ProcessPlan.segments`,
+    then of `ProcessPlan.files`.
     """
 
     plan: bytes
@@ -79,6 +82,12 @@ class SignalRequest(msgspec.Struct, frozen=True):
 
     pid: int
     signal: int
+
+
+class HoldRequest(msgspec.Struct, frozen=True):
+    """Network namespaces to hold as long as the server lives, and to empty at its end."""
+
+    descriptors: tuple[int, ...]
 
 
 def spawn_packets(plan: bytes, descriptors: Sequence[int]) -> Iterator[Packet]:
@@ -98,6 +107,13 @@ def signal_packet(pid: int, number: int) -> Packet:
     return Packet(_HEADER.pack(SIGNAL, pid, number))
 
 
+def hold_packets(descriptors: Sequence[int]) -> Iterator[Packet]:
+    """Yield the packets that give the server network namespaces to hold."""
+    for first in range(0, len(descriptors), DESCRIPTORS_PER_PACKET):
+        part = tuple(descriptors[first : first + DESCRIPTORS_PER_PACKET])
+        yield Packet(_HEADER.pack(HOLD, 0, len(part)), part)
+
+
 def send(connection: socket.socket, packet: Packet) -> None:
     """Send one packet with its descriptors (BlockingIOError when the socket is full and does not block)."""
     if packet.descriptors:
@@ -113,7 +129,7 @@ def _receive(connection: socket.socket) -> Packet:
     return Packet(data, tuple(descriptors))
 
 
-def receive_request(connection: socket.socket) -> SpawnRequest | SignalRequest | None:
+def receive_request(connection: socket.socket) -> SpawnRequest | SignalRequest | HoldRequest | None:
     """Return the launcher's next request, all its packets together; None when the launcher is gone."""
     packet = _receive(connection)
     if not packet.data:
@@ -121,6 +137,8 @@ def receive_request(connection: socket.socket) -> SpawnRequest | SignalRequest |
     kind, first, second = _HEADER.unpack_from(packet.data)
     if kind == SIGNAL:
         return SignalRequest(first, second)
+    if kind == HOLD:
+        return HoldRequest(packet.descriptors)
     plan, descriptors = packet.data[_HEADER.size :], list(packet.descriptors)
     while len(plan) < first or len(descriptors) < second:
         packet = _receive(connection)

@@ -24,6 +24,7 @@ from launcher.fork_protocol import (
     ServerOrder,
     Spawned,
     SpawnFailed,
+    hold_packets,
     send,
     signal_packet,
     spawn_packets,
@@ -100,6 +101,12 @@ class ForkServer:
         """Ask for a process; the descriptors may be closed on return, the listener hears of it later."""
         self._unanswered.append(name)
         self._outgoing.extend(spawn_packets(plan, descriptors))
+        self._flush()
+        await self._flushed.wait()
+
+    async def hold(self, namespaces: Sequence[int]) -> None:
+        """Have the server hold network namespaces as long as it lives; they may be closed on return."""
+        self._outgoing.extend(hold_packets(namespaces))
         self._flush()
         await self._flushed.wait()
 

@@ -3,9 +3,9 @@
 Run as `python -m launcher.forkserver ORDER`, started by the launcher with one end of a socket pair. It
 imports what the processes need once, so that a process is a fork and nothing more and shares these pages; it
 reports every death at once; and when the launcher's end of the socket closes, however the launcher ended, it
-kills and reaps its children, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C
-from it; its children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is
-free only when nothing is left.
+kills and reaps its children, kills what runs in their network namespaces, removes the run directory and
+exits. Its own session keeps a terminal's Ctrl-C from it; its children die with it (PR_SET_PDEATHSIG). The
+lock of the run directory is inherited, so it is free only when nothing is left.
 
 Reference: fork(2), pidfd_open(2), unix(7), prctl(2). Not modelled: restarting a process.
 """
@@ -26,12 +26,13 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from launcher import prctl, rundir
+from launcher import netns_programs, prctl, rundir
 from launcher.fork_protocol import (
     LOG_SUFFIX,
     PACKET_BYTES,
     Exited,
     FromServer,
+    HoldRequest,
     ServerOrder,
     SignalRequest,
     Spawned,
@@ -94,7 +95,7 @@ def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: str, serve
         close_all_but(request.descriptors)
         prctl.set_name(plan.name)
         _redirect_output(f"{run_dir}/{plan.name}{LOG_SUFFIX}")
-        names = (segment.name for segment in plan.segments)
+        names = (*(segment.name for segment in plan.segments), *plan.files)
         roles[plan.role](plan, dict(zip(names, request.descriptors, strict=True)), run_dir)
         code = 0
     except BaseException as error:  # the last frame of this process: whatever it was is told by code and log
@@ -115,6 +116,7 @@ class Server:
         self._roles = roles
         self._children: dict[int, int] = {}
         """The pid of each child, by its pidfd, which is readable when the child has ended."""
+        self._namespaces: list[int] = []
         self._epoll = select.epoll()
         self._epoll.register(connection, select.EPOLLIN)
 
@@ -128,12 +130,13 @@ class Server:
                     return
 
     def end(self) -> None:
-        """Kill and reap every child (SIGKILL ends a stopped one too)."""
+        """Kill and reap every child (SIGKILL ends a stopped one too), and whatever runs in the namespaces."""
         for pid in self._children.values():
             os.kill(pid, signal.SIGKILL)
         for pid in self._children.values():
             os.waitpid(pid, 0)
         self._children.clear()
+        netns_programs.signal_all({os.fstat(held).st_ino for held in self._namespaces}, signal.SIGKILL)
 
     def _answer(self) -> bool:
         try:
@@ -144,6 +147,8 @@ class Server:
             self._spawn(request)
         elif isinstance(request, SignalRequest) and request.pid in self._children.values():
             os.kill(request.pid, request.signal)
+        elif isinstance(request, HoldRequest):
+            self._namespaces += request.descriptors
         return request is not None
 
     def _spawn(self, request: SpawnRequest) -> None:

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from launcher import figures, usage
+from launcher.netns import guests_of
 from launcher.processes import Process
 from launcher.result import Died, FlowResult, Result
 from launcher.table import died_line, new_table
@@ -50,6 +51,10 @@ class PlainView(Watcher):
         vmms = len(plan.processes) - guests
         what = f"{figures.plural(vmms, 'vmm')} and {figures.plural(guests, 'guest')}"
         self._say(f"{escape(plan.topology)}: starting {what}")
+        for guest in guests_of(plan):
+            for tap in guest.taps:
+                where = f"[bold]{guest.name}[/] {tap.interface} {tap.address}"
+                self._say(f"  network of {where}: virtbed exec {plan.topology} {guest.name} -- PROGRAM")
 
     def ready(self, processes: int, seconds: float) -> None:
         self._say(f"{figures.plural(processes, 'process')} ready in {figures.seconds(seconds)}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.topology import vmm_name
-from launcher.topology_records import End, Flow, Guest, Host, Nic, Topology
+from launcher.topology_records import End, Flow, Guest, Host, Nic, Tap, Topology
 from launcher.units import format_size
 from testbed.address import (
     BLOCK_SIZE_BYTES,
@@ -30,6 +30,7 @@ from testbed.messages.entries import (
     Plan,
     ProcessPlan,
     SegmentEntry,
+    TapEntry,
     VirtioNetEntry,
     VmmEntry,
 )
@@ -111,6 +112,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         poll_ns=guest.poll_ns,
         cpus=guest.cpus,
         nics=tuple(_nic(guest.name, i, nic) for i, nic in enumerate(guest.nics)),
+        taps=tuple(_tap(guest.name, tap) for tap in guest.taps),
     )
     segments = (
         SegmentEntry(name=f"{guest.name}.ram", size_bytes=guest.memory_bytes, hpa=hpa),
@@ -148,14 +150,26 @@ def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
     )
 
 
+def _tap(guest: str, tap: Tap) -> TapEntry:
+    name = f"{guest}.tap{tap.nic}"
+    return TapEntry(nic=tap.nic, interface=f"eth{tap.nic}", address=tap.address, descriptor=name)
+
+
 def _guest(member: _Placed) -> ProcessPlan:
     """A guest maps its RAM, vCPU pages and counters; its stage-2 tables it may only walk."""
     entry = member.entry
-    names = guest_counter_names(len(entry.nics))
+    names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps))
     ram, stage2, vcpu = member.segments
     walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
     segments = (ram, walked, vcpu, _counters(entry.name, names))
-    return ProcessPlan(name=entry.name, role="guest", entry=entry, segments=segments, counter_names=names)
+    return ProcessPlan(
+        name=entry.name,
+        role="guest",
+        entry=entry,
+        segments=segments,
+        counter_names=names,
+        files=tuple(tap.descriptor for tap in entry.taps),
+    )
 
 
 def _vmm(host: Host, members: Iterable[_Placed]) -> ProcessPlan:

@@ -5,6 +5,7 @@ has the same form. `OneOf` is the tagged union by `kind` and, unlike pydantic's 
 member.
 """
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -205,6 +206,23 @@ def parse_frames(value: object) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def parse_interface_address(value: object) -> str:
+    """Return the address of one interface with its prefix length, `10.0.0.1/24`. Raises ConfigError."""
+    text = value if isinstance(value, str) else ""
+    what = f"must be an address with prefix length such as 10.0.0.1/24, not {shown(value)}"
+    if "/" not in text:
+        raise ConfigError(what)
+    try:
+        ip = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ConfigError(what) from None
+    network = ip.network
+    ends = (network.network_address, network.broadcast_address) if network.num_addresses > 2 else ()
+    if ip.ip in ends or ip.is_multicast or ip.is_loopback or ip.is_unspecified:
+        raise ConfigError(f"must be an address that a host can have, not {shown(value)}")
+    return ip.with_prefixlen
+
+
 def parse_filter(value: object) -> str:
     """Return a filter expression that compiles. Raises ConfigError, which names the position of a mistake."""
     text = parse_text(value)
@@ -279,6 +297,15 @@ FlowRate = Annotated[
             {"type": "number", "exclusiveMinimum": 0},
             _quantity(("", *RATE_UNITS), "100k", "1.5M", "1Gbit"),
         ],
+    ),
+]
+InterfaceAddress = Annotated[
+    str,
+    Rule(
+        parse_interface_address,
+        type="string",
+        pattern="^[0-9a-fA-F.:]+/[0-9]{1,3}$",
+        examples=["10.0.0.1/24", "fd00::1/64"],
     ),
 ]
 FilterExpression = Annotated[str, Rule(parse_filter, type="string", minLength=1)]

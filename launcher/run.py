@@ -16,6 +16,7 @@ import uvloop
 
 from launcher import usage
 from launcher.forkclient import ROLES
+from launcher.netns import guests_of
 from launcher.processes import Process
 from launcher.result import INTERRUPTED, ProcessResult, Result, exit_code, machine
 from launcher.rundir import Holder, RunDirectory, claim
@@ -185,11 +186,14 @@ def raise_descriptor_limit() -> None:
 def run_plan(plan: Plan, holder: Holder, watcher: Watcher, roles: Mapping[str, str] = ROLES) -> Result:
     """Run a plan with its workloads, take it down, and return the result.
 
+    One that has network namespaces and no flows runs until somebody stops it.
+
     Raises ConfigError when the topology is already running, MachineError when its directory is not safe.
     """
 
     async def execute() -> Result:
         with claim(holder) as directory:
-            return await Run(plan, directory, watcher, roles=roles).execute()
+            stay = not plan.phases and any(guest.taps for guest in guests_of(plan))
+            return await Run(plan, directory, watcher, stay=stay, roles=roles).execute()
 
     return uvloop.run(execute())

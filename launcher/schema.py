@@ -19,6 +19,7 @@ from launcher.rules import (
     FlowRate,
     Frames,
     Function,
+    InterfaceAddress,
     Interrupts,
     Mac,
     Name,
@@ -254,8 +255,22 @@ class RrSection(TimedSection):
     """Which kind of workload this is."""
 
 
+class NetnsSection(Section):
+    """A Linux network namespace for a guest, from the topology's start to its end; needs root."""
+
+    kind: Literal["netns"]
+    """Which kind of workload this is."""
+    guest: Text
+    """The guest whose NIC the namespace's interface (eth0 for NIC 0) stands for."""
+    nic: Annotated[int, whole(0, NICS_MAX - 1)] = 0
+    """Which of its NICs."""
+    address: InterfaceAddress
+    """The interface's IPv4 or IPv6 address with prefix length."""
+
+
 Workload = Annotated[
-    ReplaySection | PktgenSection | RrSection, OneOf(ReplaySection, PktgenSection, RrSection)
+    ReplaySection | PktgenSection | RrSection | NetnsSection,
+    OneOf(ReplaySection, PktgenSection, RrSection, NetnsSection),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The socket by which a running topology answers `ps`, `stats`, `capture` and `down`.
+"""The socket by which a running topology answers `ps`, `stats`, `exec`, `capture` and `down`.
 
 A Unix stream socket in the run directory; a request and its reply are one line of JSON each, one request a
 connection. A capture lasts as long as whoever asked for it keeps the connection open for writing: one line
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ import msgspec
 
 from launcher import rundir
 from launcher.capture_session import Capture, CaptureSession
+from launcher.netns import why_none
 from launcher.result import FlowResult, Result
 from testbed.errors import MachineError
 
@@ -43,6 +45,21 @@ class Stats(msgspec.Struct, frozen=True, tag=True):
 
 class Down(msgspec.Struct, frozen=True, tag=True):
     """End the topology in order."""
+
+
+class Enter(msgspec.Struct, frozen=True, tag=True):
+    """Ask where a guest's network namespace is."""
+
+    guest: str
+
+
+class NamespaceAt(msgspec.Struct, frozen=True):
+    """A namespace: a descriptor of the launcher's, and by which inode to know it again."""
+
+    path: str = ""
+    inode: int = 0
+    problem: str = ""
+    """Why there is none."""
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
@@ -81,7 +98,7 @@ class CounterStatus(msgspec.Struct, frozen=True):
     counters: dict[str, dict[str, int]]
 
 
-Request = Ps | Stats | Down | Capture
+Request = Ps | Stats | Down | Enter | Capture
 ReplyT = TypeVar("ReplyT")
 
 
@@ -133,12 +150,23 @@ class Service:
                     self._captures[session] = task
                     await session.serve(request)
                     return
-                writer.write(msgspec.json.encode(await self._answers[type(request)]()) + b"\n")
+                writer.write(msgspec.json.encode(await self._answer(request)) + b"\n")
                 await writer.drain()
         finally:
             writer.close()
             self._serving.discard(task)
             self._captures = {session: t for session, t in self._captures.items() if t is not task}
+
+    async def _answer(self, request: Ps | Stats | Down | Enter) -> object:
+        if isinstance(request, Enter):
+            return self._enter(request.guest)
+        return await self._answers[type(request)]()
+
+    def _enter(self, guest: str) -> NamespaceAt:
+        namespace = self._run.supervisor.namespaces.find(guest)
+        if namespace is None:
+            return NamespaceAt(problem=why_none(self._run.plan, guest))
+        return NamespaceAt(f"/proc/{os.getpid()}/fd/{namespace.descriptor}", namespace.inode)
 
     async def _ps(self) -> TopologyStatus:
         run = self._run

@@ -1,8 +1,9 @@
 """Brings the processes of a plan up, watches them, and takes them down.
 
-Nothing is slept for: a process says READY, a death is heard of at once (from the fork server, or by its
-socket's end), a stop is a message, then SIGTERM, then SIGKILL. A guest that dies leaves the others running;
-when a vmm or the fork server dies the topology cannot go on.
+Nothing is slept for (but the programs that people started in namespaces): a process says READY, a death is
+heard of at once (from the fork server, or by its socket's end), a stop is a message, then SIGTERM, then
+SIGKILL. A guest that dies leaves the others running; when a vmm or the fork server dies the topology cannot
+go on.
 
 Not modelled: starting a process again.
 """
@@ -21,6 +22,7 @@ from launcher import forkclient, prctl
 from launcher.channel import Channel
 from launcher.fork_protocol import LOG_SUFFIX, Exited
 from launcher.forkclient import ROLES, ForkServer
+from launcher.netns import Namespaces
 from launcher.processes import FORK_SERVER, VMM, Process, died, last_lines, reap_orphans
 from launcher.result import Died
 from launcher.rundir import RunDirectory
@@ -46,6 +48,7 @@ READY_SECONDS: Final = 60.0
 """A safety net only: a process that dies before it is ready ends the waiting at once."""
 STOP_SECONDS: Final = 1.0
 TERMINATE_SECONDS: Final = 0.3
+NAMESPACE_LOOK_SECONDS: Final = 0.02
 REPORTS_MAX: Final = 1000
 
 
@@ -90,6 +93,7 @@ class Supervisor:
         self._orphans: list[int] = []
         prctl.adopt_orphans(True)
         self.segments = Segments(plan)
+        self.namespaces = Namespaces(plan)
         self._channel = Channel(directory.path, self._received, self._nonsense)
         self._server = ForkServer(directory, self, roles)
 
@@ -106,12 +110,14 @@ class Supervisor:
     # Up
 
     async def start(self) -> None:
-        """Make the segments, start every process, and return when all are ready.
+        """Make segments and namespaces, start every process, and return when all are ready.
 
         Raises MachineError when the system refuses or READY does not come, PeerGone when a process dies
         first.
         """
         self.segments.create()
+        self.namespaces.create()
+        await self._server.hold(self.namespaces.descriptors)
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self._bring_up()
@@ -129,9 +135,10 @@ class Supervisor:
 
     async def _spawn(self, process: Process) -> None:
         process.spawned_ns = time.monotonic_ns()
-        descriptors = self.segments.descriptors(process.plan)
+        descriptors = self.segments.descriptors(process.plan) + self.namespaces.files(process.plan)
         await self._server.spawn(process.name, msgspec.json.encode(process.plan), descriptors)
         self.segments.spawned(process.plan)
+        self.namespaces.spawned(process.plan)
 
     async def _until_ready(self, names: Iterable[str]) -> None:
         while True:
@@ -281,8 +288,9 @@ class Supervisor:
     # Down
 
     async def stop(self) -> None:
-        """Have every process leave in order; end those that do not."""
+        """Have every process leave in order; end those that do not, and first what runs in namespaces."""
         self._stopping = True
+        await self._empty_namespaces()
         for process in self.alive:
             if not await self.tell(process.name, Stop()):
                 self._end(process, signal.SIGTERM)
@@ -294,6 +302,16 @@ class Supervisor:
         if not await self._until_gone(TERMINATE_SECONDS):
             self.kill()
             await self._until_gone(STOP_SECONDS)
+
+    async def _empty_namespaces(self) -> None:
+        """End the programs in the namespaces: their network is about to go."""
+        deadline = time.monotonic() + TERMINATE_SECONDS
+        left = self.namespaces.signal(signal.SIGTERM)
+        while left and time.monotonic() < deadline:
+            await asyncio.sleep(NAMESPACE_LOOK_SECONDS)
+            left = self.namespaces.inhabited()
+        if left:
+            self.namespaces.signal(signal.SIGKILL)
 
     def kill(self) -> None:
         """End every process at once, without waiting for it."""
@@ -316,9 +334,13 @@ class Supervisor:
         self._server.signal(process.pid, number)
 
     async def close(self) -> None:
-        """Leave nothing: no process, no segment, no socket. The run directory remains with its holder."""
+        """Leave nothing: no process, no segment, no namespace, no socket.
+
+        The run directory remains with its holder.
+        """
         await self._channel.close()
         self.segments.close()
+        self.namespaces.close()
         self._server.close()
         reap_orphans(self._orphans)
         prctl.adopt_orphans(False)

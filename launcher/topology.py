@@ -12,6 +12,7 @@ from typing import Final
 
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
+from launcher.netns_workloads import resolve_namespaces
 from launcher.problems import Path, did_you_mean
 from launcher.rules import parse_name
 from launcher.schema import (
@@ -105,6 +106,7 @@ class _Resolver:
                 self._expand(name, guest)
         self._check_ports()
         self.guests = resolve_interposers(self.checked, self.section, self.guests, directory)
+        self.guests = resolve_namespaces(self.checked, self.section, self.guests)
         phases = resolve_phases(self.checked, self.section, self.guests, directory)
         self._check_flows(sum(len(phase) for phase in phases))
         guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())

@@ -50,6 +50,14 @@ Nic = VirtioNet
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A NIC whose frames are those of a Linux network namespace."""
+
+    nic: int
+    address: str
+
+
+@dataclass(frozen=True)
 class Guest:
     """One virtual machine."""
 
@@ -61,6 +69,7 @@ class Guest:
     poll_ns: int
     cpus: tuple[int, ...]
     nics: tuple[Nic, ...]
+    taps: tuple[Tap, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ _EXAMPLES: Final = {
     "file": "a.pcapng",
     "limit": "1Gbit",
     "function": "lab.taps:look",
+    "guest": "a",
+    "address": "10.0.0.1/24",
 }
 
 

@@ -4,6 +4,7 @@ Composition root: opens sockets, maps segments, brings the NICs up and runs the 
 "Processes, and what each can touch". Not modelled: more than one vCPU.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -14,21 +15,22 @@ from testbed.guest.drivers.virtio_net import VirtioNetDriver
 from testbed.guest.flows import Flows
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.ram import RamAllocator
+from testbed.guest.tap import TapJoint
 from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed
-from testbed.messages.entries import GuestEntry, ProcessPlan
+from testbed.messages.control import Failed, GuestReport
+from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell
+from testbed.native import Bell, Tap
 from testbed.spec import vcpu_page
 
 
 class Guest:
     """The machine that a guest's software sees: a vCPU, RAM and NICs."""
 
-    def __init__(self, parts: ProcessParts, entry: GuestEntry) -> None:
+    def __init__(self, parts: ProcessParts, entry: GuestEntry, files: Mapping[str, int]) -> None:
         self._parts, self._entry, self._loop = parts, entry, parts.loop
         segments = parts.segments
         page = segments[f"{entry.name}.vcpu"].pinned
@@ -39,9 +41,11 @@ class Guest:
         self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
         self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
         self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters)
+        self._joined = {tap.nic for tap in entry.taps}
         self._ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
         self._interrupts = Interrupts(page, parts.counters)
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
+        self._joints = [self._join(tap, files[tap.descriptor]) for tap in entry.taps]
         self._loop.watch.add(self._interrupts.watched, self._interrupts.take)
         self.flows = Flows(self._loop, self._receivers, parts.control.send)
         self._loop.on_control = self.flows.handle
@@ -55,12 +59,28 @@ class Guest:
             port, self._ram, self._parts.counters, f"nic{index}", nic, self._loop.wait_for
         )
         receiver = Receiver(driver, self._parts.counters, f"nic{index}.foreign_frames")
-        for queue in driver.queues:
-            self._loop.watch.add(queue.rx_watch, partial(receiver.step, queue))
-            self._loop.watch.add(queue.tx_watch, lambda: False)
-            queue.tx_watch.active = False  # looked at only while a sender waits for room
+        if index not in self._joined:
+            for queue in driver.queues:
+                self._loop.watch.add(queue.rx_watch, partial(receiver.step, queue))
+                self._loop.watch.add(queue.tx_watch, lambda: False)
+                queue.tx_watch.active = False  # looked at only while a sender waits for room
         self._interrupts.on_edge(nic.intid, driver.handle_interrupt)
         return receiver
+
+    def _join(self, entry: TapEntry, descriptor: int) -> TapJoint:
+        """Let a network stack have a NIC: no receiver of ours looks at its frames."""
+        driver, tap = self._receivers[entry.nic].driver, Tap(descriptor)
+        report = partial(self._report, self._entry.nics[entry.nic].name, "tap_gone")
+        joint = TapJoint(driver, tap, self._parts.counters, f"tap{entry.nic}", report)
+        for queue in driver.queues:
+            self._loop.watch.add(queue.rx_watch, partial(joint.receive, queue))
+        self._loop.watch.add(driver.tx_watch, joint.room)
+        self._loop.watch_file(descriptor, tap, joint.send)
+        return joint
+
+    def _report(self, device: str, reason: str, detail: str) -> None:
+        report = GuestReport(guest=self._entry.name, device=device, reason=reason, detail=detail)
+        self._parts.control.send(report)
 
     def _deadline_ns(self) -> int | None:
         deadlines = (self.flows.deadline_ns(), self._interrupts.deadline_ns())
@@ -69,6 +89,8 @@ class Guest:
     def _tick(self) -> None:
         self._interrupts.serve()
         self.flows.tick()
+        for joint in self._joints:
+            joint.count()
         counters = self._parts.counters
         counters.set("bell.asked", self._kick.asked)
         counters.set("bell.sent", self._kick.sent)
@@ -81,7 +103,7 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     parts = ProcessParts(plan, descriptors, run_dir)
     try:
         with suppress(StopRequested):
-            Guest(parts, entry)
+            Guest(parts, entry, descriptors)
             parts.ready()
             parts.loop.run()
     except VirtbedError as error:

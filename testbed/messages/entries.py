@@ -115,6 +115,18 @@ NicEntry = VirtioNetEntry
 """Every kind of NIC a guest can have (a tagged union as kinds are added)."""
 
 
+class TapEntry(Entry, frozen=True, kw_only=True):
+    """A NIC whose frames a Linux network stack sends and gets, through a TAP device in a namespace."""
+
+    nic: int
+    interface: str
+    """The device's name in the namespace."""
+    address: str
+    """Of the interface, with prefix length: `10.0.0.1/24`."""
+    descriptor: str
+    """Under this name the device arrives among the process's descriptors."""
+
+
 class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     """One virtual machine. Segments: `NAME.ram`, `NAME.stage2`, `NAME.vcpu`, `NAME.counters`."""
 
@@ -130,6 +142,7 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     poll_ns: int
     cpus: tuple[int, ...] = ()
     nics: tuple[NicEntry, ...] = ()
+    taps: tuple[TapEntry, ...] = ()
 
 
 class BridgeEntry(Entry, frozen=True, kw_only=True):
@@ -163,6 +176,8 @@ class ProcessPlan(Entry, frozen=True, kw_only=True):
     segments: tuple[SegmentEntry, ...]
     counter_names: tuple[str, ...]
     """What the 64-bit words of `NAME.counters` count, in order."""
+    files: tuple[str, ...] = ()
+    """Names of the descriptors that arrive besides those of the segments, behind them."""
 
 
 class FlowEntry(Entry, frozen=True, kw_only=True):

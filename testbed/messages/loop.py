@@ -7,7 +7,7 @@ turn.
 
 No wake-up is lost: before it sleeps, the loop takes its control messages and goes round again where there was
 one, arms everything and looks once more (`Watch.arm`), and only then asks for the deadline. A ring after that
-look sends a message to a socket that is being polled; so does a control message.
+look sends a message to a socket that is being polled; so does a control message. A file is polled itself.
 """
 
 import os
@@ -23,7 +23,7 @@ from testbed.messages.channel import ControlChannel
 from testbed.messages.control import Stop, ToProcess
 from testbed.messages.doorbell import Inbox
 from testbed.messages.entries import POLL_FOREVER
-from testbed.native import Watch
+from testbed.native import Watch, Watched
 from testbed.observe.counters import Counters
 
 Action = Callable[[], bool]
@@ -59,10 +59,19 @@ class Loop:
         self._poller = zmq.Poller()
         self._poller.register(inbox.socket, zmq.POLLIN)
         self._poller.register(control.socket, zmq.POLLIN)
+        self._files: dict[int, Watched] = {}
         self._held: deque[ToProcess] = deque()
         """Control messages that came while an action was waiting for something."""
         self._idle_since_ns = 0
         self._turns = 0
+
+    def watch_file(self, descriptor: int, item: Watched, action: Action) -> None:
+        """Run an action when `item` is ready; whoever sleeps wakes when its descriptor can be read.
+
+        While `item` is not active nothing looks at either.
+        """
+        self._files[descriptor] = item
+        self.watch.add(item, action)
 
     def run(self) -> None:
         """Work until Stop arrives; raises StopRequested where it arrived in the middle of an action."""
@@ -169,7 +178,12 @@ class Loop:
 
     def _sleep(self) -> None:
         self._counters.add("sleeps")
+        files = [descriptor for descriptor, item in self._files.items() if item.active]
+        for descriptor in files:
+            self._poller.register(descriptor, zmq.POLLIN)
         woken = self._block(self.deadline())
+        for descriptor in files:
+            self._poller.unregister(descriptor)
         self.watch.disarm()
         if not woken:
             self.look()

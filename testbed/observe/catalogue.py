@@ -23,6 +23,8 @@ NIC_COUNTERS: Final = (
     "foreign_frames",
 )
 """What a guest's driver counts for each NIC; foreign frames belong to no flow."""
+TAP_COUNTERS: Final = ("read", "written", "dropped.too_long", "dropped.refused")
+"""What a guest counts for each TAP device: frames from its network stack and to it."""
 VMM_COUNTERS: Final = (
     "exits.mmio_read",
     "exits.mmio_write",
@@ -45,10 +47,14 @@ PORT_FAULT_REASONS: Final = tuple(
 )
 
 
-def guest_counter_names(nic_count: int) -> tuple[str, ...]:
-    """Return the counters of a guest with so many NICs: its own, then a block `nicN.*` for each NIC."""
+def guest_counter_names(nic_count: int, taps: Iterable[int] = ()) -> tuple[str, ...]:
+    """Return the counters of a guest with so many NICs: its own, then a block `nicN.*` for each NIC.
+
+    Behind them is a block `tapN.*` for each NIC in `taps`.
+    """
     blocks = (f"nic{index}.{name}" for index in range(nic_count) for name in NIC_COUNTERS)
-    return (*GUEST_COUNTERS, *blocks)
+    tap_blocks = (f"tap{index}.{name}" for index in taps for name in TAP_COUNTERS)
+    return (*GUEST_COUNTERS, *blocks, *tap_blocks)
 
 
 def vmm_counter_names(ports: Iterable[str]) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ def test_nic_mistakes(keys: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("workload", "line"),
     [
-        ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (pktgen, replay, rr) (did you mean pktgen?), not "pktgem"'),
+        ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (netns, pktgen, replay, rr) (did you mean pktgen?), not "pktgem"'),
         ("{kind: rr, from: a}", ".to: is required, e.g. `to: b`: a has the bridge behind it, no sink or echo"),
         ("{kind: rr, form: a, to: b}", ".form: unknown key (did you mean from?)"),
         ("{kind: replay, from: a, to: b}", ".pcap: is required, e.g. `pcap: capture.pcap`"),
@@ -499,7 +499,7 @@ def test_the_json_schema_names_every_key_and_kind() -> None:
     schema = json_schema()
     assert list(schema["properties"]) == ["name", "poll", "hosts", "guests", "workloads"]
     kinds = schema["properties"]["workloads"]["items"]["anyOf"][0]["discriminator"]["mapping"]
-    assert set(kinds) == {"replay", "pktgen", "rr"}
+    assert set(kinds) == {"replay", "pktgen", "rr", "netns"}
     assert schema["$defs"]["GuestSection"]["properties"]["memory"]["default"] == "64MiB"
     undescribed = [
         key
