@@ -9,6 +9,7 @@ from testbed.spec import (
     e1000,
     e1000_ring,
     flow,
+    gic,
     lpi,
     page_table,
     pcapng,
@@ -17,7 +18,7 @@ from testbed.spec import (
     virtio,
     virtio_net,
 )
-from testbed.spec.layout import Record
+from testbed.spec.layout import Bits, Record
 
 _MODULES: tuple[ModuleType, ...] = (
     e1000,
@@ -26,6 +27,7 @@ _MODULES: tuple[ModuleType, ...] = (
     virtio_net,
     vcpu_page,
     flow,
+    gic,
     lpi,
     page_table,
     port_counters,
@@ -34,10 +36,11 @@ _MODULES: tuple[ModuleType, ...] = (
     pcapng,
     bar_window,
 )
+_WORD_BITS = 64
 
 
 def _declarations(module: ModuleType) -> list[str]:
-    """Return structs and constants of one module, constants prefixed with the module's name."""
+    """Return structs, constants and bit fields of one module, prefixed with the module's name."""
     prefix = module.__name__.rpartition(".")[2].upper()
     lines = []
     for name, value in vars(module).items():
@@ -46,6 +49,10 @@ def _declarations(module: ModuleType) -> list[str]:
         elif name.isupper() and not name.startswith("_") and type(value) is int:
             suffix = "ull" if value > 0xFFFF_FFFF else "u"
             lines.append(f"#define {prefix}_{name} {value:#x}{suffix}\n")
+        elif isinstance(value, Bits) and value.lsb + value.width <= _WORD_BITS:
+            lines.append(f"#define {prefix}_{name}_LSB {value.lsb}u\n")
+            if f"{name}_MASK" not in vars(module):  # declared on its own
+                lines.append(f"#define {prefix}_{name}_MASK {value.mask:#x}ull\n")
     return lines
 
 

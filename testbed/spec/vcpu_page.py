@@ -8,6 +8,7 @@ and the flag with which the other side asks for a message.
 
 from typing import Final
 
+from testbed.spec.gic import LIST_REGISTERS
 from testbed.spec.layout import Bits, Field, Record
 from testbed.spec.lpi import VLPI_WORDS
 
@@ -26,6 +27,13 @@ DOORBELL_MATCH: Final = Record(
 DOORBELL_MATCHES: Final = 16
 PENDING_WORDS: Final = 16
 """64 interrupts a word: INTIDs 0 to 1023."""
+PINTID_WORDS: Final = 16
+RUN_OUT: Final = 0
+"""Not running guest code: waits for an interrupt, or was not started; the hypervisor may claim it."""
+RUN_IN: Final = 1
+"""Running: the list registers are the vCPU's, but while one of its exits waits for its answer."""
+RUN_CLAIMED: Final = 2
+"""The hypervisor has the list registers of a vCPU that waits."""
 
 VCPU_PAGE: Final = Record(
     "vcpu_page", 4096, "design: one page a vCPU",
@@ -40,6 +48,19 @@ VCPU_PAGE: Final = Record(
     Field("pending", 256, 8, "edges not yet taken by the vCPU, one bit an INTID", count=PENDING_WORDS),
     Field("level", 384, 8, "level-triggered lines asserted, one bit an INTID", count=PENDING_WORDS),
     Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
+    Field("run_state", 768, 4, "RUN_OUT, RUN_IN or RUN_CLAIMED: who may touch the list registers"),
+    Field("force_exit", 832, 4, "the hypervisor wants the running vCPU to leave"),
+    Field("ich_lr", 896, 8, "ICH_LR<n>_EL2", count=LIST_REGISTERS),
+    Field("ich_hcr", 928, 4, "ICH_HCR_EL2"),
+    Field("ich_vmcr", 932, 4, "ICH_VMCR_EL2"),
+    Field("ich_ap0r", 936, 4, "ICH_AP0R0_EL2: active priorities of group 0"),
+    Field("ich_ap1r", 940, 4, "ICH_AP1R0_EL2: active priorities of group 1"),
+    Field("ich_misr", 944, 4, "ICH_MISR_EL2: why a maintenance interrupt is asserted"),
+    Field("ich_eisr", 948, 4, "ICH_EISR_EL2"),
+    Field("ich_elrsr", 952, 4, "ICH_ELRSR_EL2: empty list registers"),
+    Field("cntv_cval", 960, 8, "CNTV_CVAL_EL0, in nanoseconds of CLOCK_MONOTONIC"),
+    Field("cntv_ctl", 968, 4, "CNTV_CTL_EL0"),
+    Field("physical_active", 1024, 8, "ended by deactivation with HW, one bit a pINTID", count=PINTID_WORDS),
     Field("resident", 3840, 4, "0, or one more than the processor that the vPE is scheduled on"),
     Field("vlpi_changed", 3844, 4, "counted up by INV and VINVALL: configurations have changed"),
     Field("vlpi_pending", 3904, 8, "pending virtual LPIs while resident, one bit an LPI", count=VLPI_WORDS),
