@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
-from launcher.problems import Path, did_you_mean
-from launcher.schema import (
+from launcher.interposer_schema import (
     CallSection,
     CaptureSection,
     FilterSection,
-    GuestSection,
     MirrorSection,
     RateSection,
-    TopologySection,
 )
-from launcher.topology_records import Guest, Nic
+from launcher.nics import AnyNicSection, Nic
+from launcher.problems import Path, did_you_mean
+from launcher.schema import GuestSection, TopologySection
+from launcher.topology_records import Guest
 from launcher.units import shown
 from launcher.validation import Checked
 from testbed.messages.entries import (
@@ -45,7 +45,7 @@ def resolve_interposers(
         members = [name] if guest.count is None else [f"{name}{i}" for i in range(guest.count)]
         for i, nic in enumerate(guest.nics):
             if nic.interpose:
-                resolver.check_bridge(("guests", name, "nics", i), nic.backend)
+                resolver.check_seen(("guests", name, "nics", i), nic)
         for member in members:
             if member in guests and any(nic.interpose for nic in guest.nics):
                 resolved[member] = resolver.guest(guests[member], ("guests", name), guest)
@@ -60,11 +60,10 @@ class _Interposers:
     _files: dict[FilePath, Path] = field(default_factory=dict)
     _told: set[tuple[Path, str]] = field(default_factory=set)
 
-    def check_bridge(self, path: Path, backend: str) -> None:
+    def check_seen(self, path: Path, nic: AnyNicSection) -> None:
         """Only what goes through the bridge can be looked at."""
-        if backend != "bridge" and self.checked.intact_at((*path, "backend")):
-            text = f"needs the bridge behind the NIC: {'an' if backend == 'echo' else 'a'} {backend} has its "
-            self._add((*path, "interpose"), f"{text}own way in the vmm; leave backend out")
+        if nic.hidden and self.checked.intact_at((*path, "backend")):
+            self._add((*path, "interpose"), nic.hidden)
 
     def guest(self, guest: Guest, path: Path, section: GuestSection) -> Guest:
         """Return a guest with the interposers of its NICs."""

@@ -37,7 +37,7 @@ def _process_table(processes: Iterable[ProcessPlan]) -> Table:
         table.add_row(
             escape(process.name),
             escape(entry.host),
-            "\n".join(f"{nic.name} {nic.mac} {nic.ring}" for nic in guest.nics) if guest else figures.NOTHING,
+            _nics(guest) if guest else figures.NOTHING,
             _maps(process),
             format_size(guest.memory_bytes) if guest else figures.NOTHING,
             str(guest.vcpus) if guest else figures.NOTHING,
@@ -45,6 +45,10 @@ def _process_table(processes: Iterable[ProcessPlan]) -> Table:
             ",".join(map(str, entry.cpus)) or "any",
         )
     return table
+
+
+def _nics(guest: GuestEntry) -> str:
+    return "\n".join(f"{nic.name} {nic.mac} {nic.summary}" for nic in guest.nics)
 
 
 def _maps(process: ProcessPlan) -> str:

@@ -2,17 +2,17 @@
 
 The same topology gives the same plan. Host physical addresses: each host owns a stretch of
 `HPA_HOST_STRIDE_BYTES`; in it come, guest by guest, its RAM and its stage-2 tables, each on a 2 MiB border.
-Guest physical addresses: virtio-mmio windows as QEMU's `virt` machine has them, from 0x0a00_0000, RAM from
-`GUEST_RAM_GPA`.
+Guest physical addresses: device windows as `launcher.nics.kind` has them, RAM from `GUEST_RAM_GPA`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from launcher.nics.kind import Place
 from launcher.topology import vmm_name
-from launcher.topology_records import End, Flow, Guest, Host, Nic, Tap, Topology
+from launcher.topology_records import End, Flow, Guest, Host, Tap, Topology
 from launcher.units import format_size
 from testbed.address import (
     BLOCK_SIZE_BYTES,
@@ -31,17 +31,13 @@ from testbed.messages.entries import (
     ProcessPlan,
     SegmentEntry,
     TapEntry,
-    VirtioNetEntry,
     VmmEntry,
 )
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
 from testbed.observe.counters import segment_bytes
+from testbed.spec.layout import RegisterMap
 from testbed.spec.vcpu_page import VCPU_PAGE
 
-VIRTIO_MMIO_GPA: Final = 0x0A00_0000
-VIRTIO_MMIO_WINDOW_BYTES: Final = 0x200
-VIRTIO_MMIO_INTID: Final = 48
-"""First of the guest's shared peripheral interrupts for virtio (INTID 32 is the first of all)."""
 TABLE_SPARE_PAGES: Final = 16
 """For what is mapped into a guest later, one page at a time."""
 _L2_TABLE_SPAN_BYTES: Final = BLOCK_SIZE_BYTES << 9
@@ -55,6 +51,8 @@ class _Placed:
     entry: GuestEntry
     segments: tuple[SegmentEntry, ...]
     """RAM, stage-2 tables, vCPU pages: as the vmm sees them."""
+    registers: Mapping[str, tuple[RegisterMap, ...]]
+    """By NIC, the register blocks whose exits the vmm counts."""
 
 
 def plan_topology(topology: Topology) -> Plan:
@@ -100,6 +98,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
     """Give a guest its addresses from `hpa` on; return it and the first address after it."""
     stage2_hpa = align_up(hpa + guest.memory_bytes, BLOCK_SIZE_BYTES)
     stage2_bytes = table_bytes(guest.memory_bytes)
+    places = [Place(guest.name, i) for i in range(len(guest.nics))]
     entry = GuestEntry(
         name=guest.name,
         host=guest.host,
@@ -111,7 +110,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         interrupts=guest.interrupts,
         poll_ns=guest.poll_ns,
         cpus=guest.cpus,
-        nics=tuple(_nic(guest.name, i, nic) for i, nic in enumerate(guest.nics)),
+        nics=tuple(nic.entry(place) for nic, place in zip(guest.nics, places, strict=True)),
         taps=tuple(_tap(guest.name, tap) for tap in guest.taps),
     )
     segments = (
@@ -119,7 +118,8 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         SegmentEntry(name=f"{guest.name}.stage2", size_bytes=stage2_bytes, hpa=stage2_hpa),
         SegmentEntry(name=f"{guest.name}.vcpu", size_bytes=guest.vcpus * VCPU_PAGE.size),
     )
-    return _Placed(entry, segments), align_up(stage2_hpa + stage2_bytes, BLOCK_SIZE_BYTES)
+    registers = {place.name: nic.registers for nic, place in zip(guest.nics, places, strict=True)}
+    return _Placed(entry, segments, registers), align_up(stage2_hpa + stage2_bytes, BLOCK_SIZE_BYTES)
 
 
 def _check_space(host: str, used_bytes: int) -> None:
@@ -128,26 +128,6 @@ def _check_space(host: str, used_bytes: int) -> None:
             f"host {host}: its guests must fit {format_size(HPA_HOST_STRIDE_BYTES)} of physical addresses, "
             f"not take {format_size(used_bytes)}: spread them over more hosts"
         )
-
-
-def _nic(guest: str, index: int, nic: Nic) -> VirtioNetEntry:
-    return VirtioNetEntry(
-        name=f"{guest}.nic{index}",
-        mac=nic.mac,
-        mmio_gpa=VIRTIO_MMIO_GPA + index * VIRTIO_MMIO_WINDOW_BYTES,
-        intid=VIRTIO_MMIO_INTID + index,
-        ring=nic.ring,
-        backend=nic.backend,
-        queue_size=nic.queue_size,
-        queue_pairs=nic.queue_pairs,
-        mtu=nic.mtu,
-        indirect=nic.indirect,
-        event_idx=nic.event_idx,
-        mrg_rxbuf=nic.mrg_rxbuf,
-        in_order=nic.in_order,
-        segments=nic.segments,
-        interpose=nic.interpose,
-    )
 
 
 def _tap(guest: str, tap: Tap) -> TapEntry:
@@ -172,10 +152,11 @@ def _guest(member: _Placed) -> ProcessPlan:
     )
 
 
-def _vmm(host: Host, members: Iterable[_Placed]) -> ProcessPlan:
+def _vmm(host: Host, members: Sequence[_Placed]) -> ProcessPlan:
     name = vmm_name(host.name)
     guests = tuple(member.entry for member in members)
-    names = vmm_counter_names(nic.name for guest in guests for nic in guest.nics)
+    registers = {name: maps for member in members for name, maps in member.registers.items()}
+    names = vmm_counter_names([nic.name for guest in guests for nic in guest.nics], registers)
     entry = VmmEntry(
         name=name,
         host=host.name,

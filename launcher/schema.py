@@ -1,27 +1,25 @@
 """The topology file as models: every key with rule, default and description, for checks and for editors.
 
 Reference: design, the topology file. Only what one value says about itself is checked here; what values
-say about each other is checked when the topology is loaded. Not modelled yet: host NICs, wires, uplinks
-and NIC kinds other than those in `Nic`.
+say about each other is checked when the topology is loaded. A kind of NIC is a file in `nics`. Not modelled
+yet: host NICs, wires, uplinks.
 """
 
 import copy
 from functools import cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from launcher.nics import NicModel
 from launcher.rules import (
     Boolean,
     Count,
     Cpus,
-    FilterExpression,
     FlowRate,
     Frames,
-    Function,
     InterfaceAddress,
     Interrupts,
-    Mac,
     Name,
     OneOf,
     Poll,
@@ -29,47 +27,26 @@ from launcher.rules import (
     Timing,
     choice,
     duration_between,
-    power_of_two,
     ram_size,
     whole,
 )
+from launcher.section import Section, default
 from launcher.units import DURATION_UNITS, GIB, MIB
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
-RINGS_AVAILABLE: Final = ("split", "packed")
-"""Virtqueue formats that exist."""
-MTU_MIN: Final = 68
-"""RFC 791: what every IPv4 link carries."""
-MTU_MAX: Final = 65535
 NICS_MAX: Final = 16
-"""One doorbell address each."""
+"""A doorbell address, a window and an interrupt each."""
 GUESTS_MAX: Final = 100_000
-QUEUE_SIZE_MIN: Final = 2
-QUEUE_SIZE_MAX: Final = 32768
-"""virtio 1.2 §2.7."""
 
 _DAY_NS: Final = 24 * 60 * DURATION_UNITS["min"]
 _MS: Final = DURATION_UNITS["ms"]
 RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
 
 
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are mistakes."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, validate_default=True
-    )
-
-
-def _default(value: object) -> Any:
-    """A default in the words of the file: parsed like any value, shown in editors as it would be written."""
-    return Field(default=value)
-
-
 class BridgeSection(Section):
     """The software bridge of a host's vmm."""
 
-    stall: Annotated[int, duration_between(_MS, 60 * DURATION_UNITS["min"])] = _default("1s")
+    stall: Annotated[int, duration_between(_MS, 60 * DURATION_UNITS["min"])] = default("1s")
     """How long a full receiver may hold its senders back before frames for it are dropped."""
 
 
@@ -80,107 +57,8 @@ class HostSection(Section):
     """How long the vmm polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
     cpus: Cpus | None = None
     """CPUs that the vmm may run on. Default: any."""
-    bridge: BridgeSection = _default({})
+    bridge: BridgeSection = default({})
     """Its software bridge."""
-
-
-class InterposerSection(Section):
-    """What every interposer has."""
-
-    direction: Annotated[Literal["tx", "rx", "both"], choice("tx", "rx", "both")] = "both"
-    """Frames that the guest sends (tx), that it gets (rx), or both."""
-
-
-class CaptureSection(InterposerSection):
-    """Write frames to a pcapng file."""
-
-    kind: Literal["capture"]
-    """Which kind of interposer this is."""
-    file: Text
-    """The file to write; its path is relative to the topology file."""
-
-
-class FilterSection(InterposerSection):
-    """Drop frames by a pcap-filter expression."""
-
-    kind: Literal["filter"]
-    """Which kind of interposer this is."""
-    drop: FilterExpression | None = None
-    """Drop the frames that match."""
-    only: FilterExpression | None = Field(alias="pass", default=None)
-    """Drop the frames that do not match."""
-
-
-class RateSection(InterposerSection):
-    """Limit frames or bits a second, each direction by itself."""
-
-    kind: Literal["rate"]
-    """Which kind of interposer this is."""
-    limit: FlowRate
-    """Frames a second (100k) or bits a second (1Gbit, frames without FCS)."""
-    excess: Annotated[Literal["drop", "hold"], choice("drop", "hold")] = "drop"
-    """Drop what is over, or hold it back in the guest's queue (direction tx only)."""
-
-
-class MirrorSection(InterposerSection):
-    """Copy frames to another NIC of the same host."""
-
-    kind: Literal["mirror"]
-    """Which kind of interposer this is."""
-    to: Text
-    """Who gets the copies: a guest, or GUEST.nicN."""
-
-
-class CallSection(InterposerSection):
-    """Have a Python function see every burst; slow, for experiments."""
-
-    kind: Literal["call"]
-    """Which kind of interposer this is."""
-    function: Function
-    """package.module:function; modules beside the topology file are found, too."""
-
-
-Interposer = Annotated[
-    CaptureSection | FilterSection | RateSection | MirrorSection | CallSection,
-    OneOf(CaptureSection, FilterSection, RateSection, MirrorSection, CallSection),
-]
-"""Every kind of interposer."""
-INTERPOSERS_MAX: Final = 16
-
-
-class VirtioNetSection(Section):
-    """A virtio-net device."""
-
-    kind: Literal["virtio-net"]
-    """Which kind of NIC this is."""
-    backend: Annotated[Literal["bridge", "sink", "echo"], choice("bridge", "sink", "echo")] = "bridge"
-    """What is behind it in the vmm: the bridge, a sink that takes all, or an echo that returns all."""
-    ring: Annotated[Literal["split", "packed"], choice(*RINGS_AVAILABLE)] = "split"
-    """Format of its virtqueues."""
-    queue_size: Annotated[int, power_of_two(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX)] = 1024
-    """Descriptors in each virtqueue."""
-    queue_pairs: Annotated[int, whole(1, 16)] = 1
-    """Pairs of receive and transmit queues (MQ); flows are spread over them."""
-    mtu: Annotated[int, whole(MTU_MIN, MTU_MAX)] = 1500
-    """Largest payload of a frame in bytes, Ethernet header apart."""
-    mac: Mac | None = None
-    """Its address. Default: a locally administered one, the same for the same file."""
-    indirect: Boolean = True
-    """Offer INDIRECT_DESC."""
-    event_idx: Boolean = True
-    """Offer EVENT_IDX."""
-    mrg_rxbuf: Boolean = True
-    """Offer MRG_RXBUF."""
-    in_order: Boolean = False
-    """Offer IN_ORDER: buffers come back in the order in which they were made available."""
-    segments: Annotated[int, whole(1, 4)] = 1
-    """Descriptors in which the driver lays out a frame to send."""
-    interpose: Annotated[list[Interposer], Field(max_length=INTERPOSERS_MAX)] = _default([])
-    """What looks at its frames on their way through the vmm, in order."""
-
-
-Nic = Annotated[VirtioNetSection, OneOf(VirtioNetSection)]
-"""Every kind of NIC that exists: adding a kind is adding its model, here and in `OneOf`."""
 
 
 class GuestSection(Section):
@@ -190,7 +68,7 @@ class GuestSection(Section):
     """The host it runs on. Default: the only host."""
     count: Annotated[int, whole(1, GUESTS_MAX)] | None = None
     """Make so many equal guests, named NAME0, NAME1, ..."""
-    memory: Annotated[int, ram_size(4 * MIB, 64 * GIB)] = _default("64MiB")
+    memory: Annotated[int, ram_size(4 * MIB, 64 * GIB)] = default("64MiB")
     """RAM, a multiple of 2MiB."""
     vcpus: Annotated[int, whole(1, 8)] = 1
     """Virtual CPUs."""
@@ -200,7 +78,7 @@ class GuestSection(Section):
     """How long it polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
     cpus: Cpus | None = None
     """CPUs that it may run on. Default: any."""
-    nics: Annotated[list[Nic], Field(max_length=NICS_MAX)] = _default([{"kind": "virtio-net"}])
+    nics: Annotated[list[NicModel], Field(max_length=NICS_MAX)] = default([{"kind": "virtio-net"}])
     """Its NICs. Default: one virtio-net."""
 
 
@@ -229,7 +107,7 @@ class ReplaySection(FlowSection):
 class TimedSection(FlowSection):
     """A workload that makes its own frames, for a time or for a number of them."""
 
-    frame: Frames = _default(60)
+    frame: Frames = default(60)
     """Frame size in bytes without FCS, a list of sizes used in turn, or imix."""
     duration: RunTime | None = None
     """How long to send. Default: 1s, where no count is given."""
@@ -293,13 +171,13 @@ class TopologySection(Section):
 
     name: Name
     """The topology's name in every command and result."""
-    poll: Poll = _default("200us")
+    poll: Poll = default("200us")
     """How long a process polls before it sleeps: a duration, 0 (always sleep) or forever."""
     hosts: Annotated[dict[Name, Host], Field(min_length=1)] | None = None
     """Hosts by name. Default: those that guests name, or one named h0."""
     guests: Annotated[dict[Name, Guest], Field(min_length=1)]
     """Guests by name."""
-    workloads: list[Phase] = _default([])
+    workloads: list[Phase] = default([])
     """What to run, one after another; a list inside the list runs at the same time."""
 
 

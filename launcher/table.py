@@ -12,6 +12,7 @@ from rich.table import Table
 
 from launcher import figures
 from launcher.result import INTERRUPTED, Died, FlowResult, ProcessResult, Result
+from testbed.observe.catalogue import EXIT_REASONS
 
 PROCESS_ROWS_MAX: Final = 16
 PLAIN_WIDTH: Final = 160
@@ -20,6 +21,7 @@ WIDE_COLUMNS: Final = 100
 WIDE_GAP: Final = 2
 NARROW_GAP: Final = 1
 _QUIET_COUNTERS: Final = ("dropped.", "fault.")
+_EXITS: Final = tuple(f"exits.{reason}" for reason in (*EXIT_REASONS, "doorbell"))
 _REFUSED: Final = ("exits.unknown_address", "exits.bad_syndrome")
 
 
@@ -129,8 +131,8 @@ def process_table(
             f"{process.cpu_seconds:.2f}",
             figures.mebibytes(process.pss_bytes),
             *(
-                figures.count(counted.sum(p))
-                for p in ("exits.", "interrupts.", "bell.asked", "bell.sent", "bell.wakeups")
+                figures.count(counted.sum(*parts))
+                for parts in (_EXITS, ["interrupts."], ["bell.asked"], ["bell.sent"], ["bell.wakeups"])
             ),
             *(_alarm(counted.sum(part)) for part in _QUIET_COUNTERS),
         )

@@ -13,6 +13,7 @@ from typing import Final
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
 from launcher.netns_workloads import resolve_namespaces
+from launcher.nics import AnyNicSection, Nic
 from launcher.problems import Path, did_you_mean
 from launcher.rules import parse_name
 from launcher.schema import (
@@ -21,21 +22,16 @@ from launcher.schema import (
     GuestSection,
     HostSection,
     TopologySection,
-    VirtioNetSection,
 )
-from launcher.topology_records import End, Flow, Guest, Host, Nic, Topology, VirtioNet
+from launcher.topology_records import End, Flow, Guest, Host, Topology
 from launcher.units import format_size, shown
 from launcher.validation import Checked, check_values
 from launcher.yaml_source import Document, parse_document, read_document
-from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.errors import ConfigError
-from testbed.spec.flow import ETHERNET
 from testbed.spec.flow import IDS_MAX as FLOW_IDS_MAX
 from testbed.spec.port_counters import PORTS_MAX
-from testbed.spec.virtio import VIRTQ_DESC, split_bytes
-from testbed.spec.virtio_net import NET_HDR
 
-__all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "VirtioNet", "load_topology", "parse_topology"]
+__all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "load_topology", "parse_topology"]
 
 HOST_DEFAULT: Final = "h0"
 RESERVED_NAMES: Final = {"launcher": "the launcher itself", "forkserver": "the fork server"}
@@ -55,17 +51,6 @@ def load_topology(path: FilePath) -> Topology:
 def parse_topology(text: str, file: str = "topology.yaml", directory: FilePath = FilePath()) -> Topology:
     """Load a topology from text, captures from `directory`. Raises ConfigError as `load_topology` does."""
     return _resolve(parse_document(text, file), directory)
-
-
-def queue_memory_bytes(nic: VirtioNetSection) -> int:
-    """Return the RAM that a driver needs at most for a NIC's queues, a buffer for each descriptor."""
-    frame_bytes = NET_HDR.size + ETHERNET.size + nic.mtu
-    # A driver may leave a cache line between buffers, to spread them over all sets of a cache.
-    slot_bytes = align_up(frame_bytes, CACHE_LINE_BYTES) + CACHE_LINE_BYTES
-    table_bytes = nic.segments * VIRTQ_DESC.size if nic.indirect and nic.segments > 1 else 0
-    parts = (split_bytes(nic.queue_size), nic.queue_size * slot_bytes, nic.queue_size * table_bytes)
-    pair_bytes = 2 * sum(align_up(part, PAGE_SIZE_BYTES) for part in parts)
-    return nic.queue_pairs * pair_bytes + (PAGE_SIZE_BYTES if nic.queue_pairs > 1 else 0)
 
 
 def vmm_name(host: str) -> str:
@@ -207,22 +192,10 @@ class _Resolver:
             nics=tuple(self._nic(nic) for nic in section.nics),
         )
 
-    def _nic(self, section: VirtioNetSection) -> Nic:
+    def _nic(self, section: AnyNicSection) -> Nic:
         mac = section.mac or self._next_mac()
         self._nics += 1
-        return VirtioNet(
-            mac=mac,
-            ring=section.ring,
-            backend=section.backend,
-            queue_size=section.queue_size,
-            queue_pairs=section.queue_pairs,
-            mtu=section.mtu,
-            indirect=section.indirect,
-            event_idx=section.event_idx,
-            mrg_rxbuf=section.mrg_rxbuf,
-            in_order=section.in_order,
-            segments=section.segments,
-        )
+        return section.resolve(mac)
 
     def _next_mac(self) -> str:
         """The next address that the file does not give to anyone; it depends on the NIC's position only."""
@@ -249,10 +222,10 @@ class _Resolver:
     def _check_nics(self, guest_path: Path, section: GuestSection) -> None:
         for i, nic in enumerate(section.nics):
             path = (*guest_path, "nics", i)
-            if nic.segments > nic.queue_size and self.checked.intact((*path, "queue_size")):
-                text = f"must not be more than the queue_size {nic.queue_size}, not {nic.segments}"
-                self._add((*path, "segments"), text)
-        needed = sum(queue_memory_bytes(nic) for nic in section.nics)
+            for key, other, text in nic.mistakes():
+                if self.checked.intact((*path, other)):
+                    self._add((*path, key), text)
+        needed = sum(nic.memory_bytes for nic in section.nics)
         if needed > section.memory and self.checked.intact(guest_path):
             text = f"must be at least {format_size(needed)} for the queues and buffers of its NICs, "
             self._add((*guest_path, "memory"), f"{text}not {format_size(section.memory)}")
@@ -263,7 +236,7 @@ class _Resolver:
 
 def _nic_sections(
     guests: Mapping[str, GuestSection],
-) -> Iterator[tuple[Path, GuestSection, VirtioNetSection]]:
+) -> Iterator[tuple[Path, GuestSection, AnyNicSection]]:
     for name, section in guests.items():
         for i, nic in enumerate(section.nics):
             yield ("guests", name, "nics", i), section, nic

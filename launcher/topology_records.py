@@ -7,9 +7,8 @@ later, of the plan.
 from dataclasses import dataclass
 from typing import Literal
 
+from launcher.nics import Nic
 from launcher.units import FULL_SPEED, Rate
-from testbed.messages.entries import InterposeEntry
-from testbed.spec.flow import ETHERNET
 
 
 @dataclass(frozen=True)
@@ -20,33 +19,6 @@ class Host:
     poll_ns: int
     cpus: tuple[int, ...]
     stall_ns: int
-
-
-@dataclass(frozen=True)
-class VirtioNet:
-    """A virtio-net NIC of a guest."""
-
-    mac: str
-    ring: Literal["split", "packed"]
-    backend: Literal["bridge", "sink", "echo"]
-    queue_size: int
-    queue_pairs: int
-    mtu: int
-    indirect: bool
-    event_idx: bool
-    mrg_rxbuf: bool
-    in_order: bool
-    segments: int
-    interpose: tuple[InterposeEntry, ...] = ()
-
-    @property
-    def frame_bytes_max(self) -> int:
-        """The largest frame it carries, without FCS."""
-        return self.mtu + ETHERNET.size
-
-
-Nic = VirtioNet
-"""Every kind of NIC."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,9 @@ class Interrupts:
         handled = False
         for intid in self.watched.bits(spec.PENDING_WORDS):
             handler = self._level_handlers.get(intid)
-            handled |= handler is not None and handler()
+            if handler is not None and handler():
+                self._counters.add("interrupts.e1000")
+                handled = True
         return handled
 
     def serve(self) -> bool:

@@ -7,13 +7,14 @@ Composition root: opens sockets, maps segments, brings the NICs up and runs the 
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
-from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
-from testbed.guest.drivers.virtio_net import VirtioNetDriver
 from testbed.guest.flows import Flows
+from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.interrupts import Interrupts
+from testbed.guest.nics import NicParts, bring_up, sleep_hook
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
 from testbed.guest.vcpu import Vcpu
@@ -25,6 +26,9 @@ from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Tap
 from testbed.spec import vcpu_page
+
+_EXIT_SPIN_NS: Final = 20_000
+"""How long an exit is waited for natively before the loop's own waiting, where the guest polls at all."""
 
 
 class Guest:
@@ -40,10 +44,13 @@ class Guest:
         )
         self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
         self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
-        self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters)
+        spin_ns = _EXIT_SPIN_NS if entry.poll_ns else 0
+        vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters, spin_ns)
+        self.hypervisor = find_hypervisor(vcpu)
         self._joined = {tap.nic for tap in entry.taps}
-        self._ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
+        ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
         self._interrupts = Interrupts(page, parts.counters)
+        self._nic_parts = NicParts(vcpu, ram, parts.counters, self._interrupts, self._loop.wait_for)
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
         self._joints = [self._join(tap, files[tap.descriptor]) for tap in entry.taps]
         self._loop.watch.add(self._interrupts.watched, self._interrupts.take)
@@ -51,20 +58,16 @@ class Guest:
         self._loop.on_control = self.flows.handle
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
+        self._loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
 
     def _bring_up(self, index: int) -> Receiver:
-        nic = self._entry.nics[index]
-        port = VirtioMmioPort(self._vcpu, nic.mmio_gpa)
-        driver = VirtioNetDriver(
-            port, self._ram, self._parts.counters, f"nic{index}", nic, self._loop.wait_for
-        )
+        driver = bring_up(self._nic_parts, self._entry.nics[index], index)
         receiver = Receiver(driver, self._parts.counters, f"nic{index}.foreign_frames")
         if index not in self._joined:
             for queue in driver.queues:
                 self._loop.watch.add(queue.rx_watch, partial(receiver.step, queue))
                 self._loop.watch.add(queue.tx_watch, lambda: False)
                 queue.tx_watch.active = False  # looked at only while a sender waits for room
-        self._interrupts.on_edge(nic.intid, driver.handle_interrupt)
         return receiver
 
     def _join(self, entry: TapEntry, descriptor: int) -> TapJoint:

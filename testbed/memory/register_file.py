@@ -104,7 +104,7 @@ class RegisterFile:
 
     def name_at(self, offset: int) -> str:
         """Return the name (with index, in a family) of the register that holds the byte, or "unknown"."""
-        found = self._holding(offset)
+        found = self.registers.holding(offset)
         if found is None:
             return "unknown"
         reg, start = found
@@ -204,19 +204,11 @@ class RegisterFile:
             self._readers.pop(offset << 4 | size, None)
             self._writers.pop(offset << 4 | size, None)
 
-    def _holding(self, offset: int) -> tuple[Reg, int] | None:
-        """Return the register that holds the byte at `offset`, and where it begins."""
-        for start in range(offset, offset - MAX_ACCESS_BYTES, -1):
-            found = self.registers.find(start)
-            if found is not None:
-                return (found[0], start) if offset < start + found[0].size else None
-        return None
-
     def _pieces(self, offset: int, size: int) -> Iterator[_Piece]:
         """Divide an access by the registers that it touches; bytes of none are counted and left out."""
         at, end, unknown = offset, offset + size, False
         while at < end:
-            found = self._holding(at)
+            found = self.registers.holding(at)
             if found is None:
                 unknown, at = True, at + 1
                 continue

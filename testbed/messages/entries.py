@@ -76,43 +76,85 @@ InterposeEntry = CaptureEntry | FilterEntry | RateEntry | MirrorEntry | CallEntr
 """Every kind of interposer on a NIC's way through the vmm."""
 
 
-class VirtioNetEntry(Entry, tag="virtio-net", frozen=True, kw_only=True):
-    """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2, §5.1)."""
+class AnyNicEntry(Entry, frozen=True, kw_only=True):
+    """What every NIC of a guest has."""
 
     name: str
     """`guest.nicN`."""
     mac: str
-    mmio_gpa: int
-    intid: int
-    """Shared peripheral interrupt of the guest's GIC."""
-    ring: Literal["split", "packed"] = "split"
-    backend: Literal["bridge", "sink", "echo"] = "bridge"
-    """What its frames meet in the vmm."""
-    queue_size: int = 256
-    queue_pairs: int = 1
     mtu: int = 1500
-    indirect: bool = True
-    event_idx: bool = True
-    mrg_rxbuf: bool = True
-    in_order: bool = False
-    segments: int = 1
-    """Descriptors in which the driver lays out a frame to send."""
-    interpose: tuple[InterposeEntry, ...] = ()
-    """What looks at its frames on their way, in order."""
+
+    @property
+    def hidden(self) -> str:
+        """Why the vmm cannot look at its frames; empty where it can."""
+        raise NotImplementedError
+
+    @property
+    def summary(self) -> str:
+        """Its kind in a word or two."""
+        raise NotImplementedError
 
     @property
     def interposable(self) -> bool:
         """Whether the vmm's bridge carries its frames, so that it can look at them."""
         return not self.hidden
 
+
+class ServedNicEntry(AnyNicEntry, frozen=True, kw_only=True):
+    """What every NIC has whose device is in the vmm."""
+
+    intid: int
+    """Shared peripheral interrupt of the guest's GIC."""
+    backend: Literal["bridge", "sink", "echo"] = "bridge"
+    """What its frames meet in the vmm."""
+    interpose: tuple[InterposeEntry, ...] = ()
+    """What looks at its frames on their way, in order."""
+
     @property
     def hidden(self) -> str:
-        """Why the vmm cannot look at its frames; empty where it can."""
+        """Only what goes through the bridge can be looked at."""
         return "" if self.backend == "bridge" else f"it has a back end of its own ({self.backend}), no bridge"
 
 
-NicEntry = VirtioNetEntry
-"""Every kind of NIC a guest can have (a tagged union as kinds are added)."""
+class VirtioNetEntry(ServedNicEntry, tag="virtio-net", frozen=True, kw_only=True):
+    """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2, §5.1)."""
+
+    mmio_gpa: int
+    ring: Literal["split", "packed"] = "split"
+    queue_size: int = 256
+    queue_pairs: int = 1
+    indirect: bool = True
+    event_idx: bool = True
+    mrg_rxbuf: bool = True
+    in_order: bool = False
+    segments: int = 1
+    """Descriptors in which the driver lays out a frame to send."""
+
+    @property
+    def summary(self) -> str:
+        """Its ring format."""
+        return f"virtio-net {self.ring}"
+
+
+class E1000Entry(ServedNicEntry, tag="e1000", frozen=True, kw_only=True):
+    """An emulated 82540EM: its memory BAR and its I/O BAR (8254x SDM §13.1, §13.2.2)."""
+
+    bar_gpa: int
+    io_port: int
+    ring_size: int = 256
+    frames_per_kick: int = 256
+    """Frames that the driver sends before it writes TDT."""
+    reset: Literal["io", "memory"] = "io"
+    """Through which BAR the driver resets it."""
+
+    @property
+    def summary(self) -> str:
+        """Its kind."""
+        return "e1000"
+
+
+NicEntry = VirtioNetEntry | E1000Entry
+"""Every kind of NIC a guest can have."""
 
 
 class TapEntry(Entry, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ class Loop:
         self.on_control: Callable[[ToProcess], None] = lambda _message: None
         self.on_tick: Callable[[], None] = lambda: None
         """Called now and then, at least whenever the loop looks at its sockets."""
+        self.before_sleep: Callable[[], bool] = lambda: False
+        """Asks for whatever wakes this process besides bells and rings; True: there is work already."""
         self.stopping = False
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
         self._clock = clock
@@ -173,7 +175,7 @@ class Loop:
         self._counters.add("polls")
         self._idle_since_ns = 0
         # a message is new work, which only another turn finds
-        if not (self.look() or self._held) and self.watch.arm():
+        if not (self.look() or self.before_sleep() or self._held) and self.watch.arm():
             self._sleep()
 
     def _sleep(self) -> None:

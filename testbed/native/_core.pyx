@@ -7,6 +7,7 @@ Bytes and offsets only; every decision is Python's. One part a file:
 include "buffer.pxi"
 include "burst.pxi"
 include "watch.pxi"
+include "exits.pxi"
 include "device_ring.pxi"
 include "split.pxi"
 include "packed.pxi"

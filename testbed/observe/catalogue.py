@@ -4,14 +4,26 @@ A port's or a NIC's counters are one block of consecutive words, so that native 
 the first and counts by offset; the block of the vmm's ports is the record in `testbed.spec.port_counters`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.spec.port_counters import COUNTER_NAMES
 
-_BELL: Final = ("bell.asked", "bell.sent", "bell.wakeups", "interrupts.virtio", "sleeps", "polls")
+_BELL: Final = (
+    "bell.asked",
+    "bell.sent",
+    "bell.wakeups",
+    "interrupts.virtio",
+    "interrupts.e1000",
+    "sleeps",
+    "polls",
+)
+EXIT_REASONS: Final = ("mmio_read", "mmio_write", "port_in", "port_out", "hvc", "bad_syndrome")
+"""Why a vCPU leaves its guest; each exit counts once."""
+_EXITS: Final = tuple(f"exits.{reason}" for reason in EXIT_REASONS)
 
-GUEST_COUNTERS: Final = ("exits.mmio_read", "exits.mmio_write", "exits.doorbell", *_BELL)
+GUEST_COUNTERS: Final = (*_EXITS, "exits.doorbell", *_BELL)
 """What every guest counts, its NICs apart."""
 NIC_COUNTERS: Final = (
     "tx_frames",
@@ -26,10 +38,9 @@ NIC_COUNTERS: Final = (
 TAP_COUNTERS: Final = ("read", "written", "dropped.too_long", "dropped.refused")
 """What a guest counts for each TAP device: frames from its network stack and to it."""
 VMM_COUNTERS: Final = (
-    "exits.mmio_read",
-    "exits.mmio_write",
+    *_EXITS,
     "exits.unknown_address",
-    "exits.bad_syndrome",
+    "hypercalls.unknown",
     *_BELL,
     "bytes_copied",
     "frames_copied",
@@ -57,7 +68,33 @@ def guest_counter_names(nic_count: int, taps: Iterable[int] = ()) -> tuple[str, 
     return (*GUEST_COUNTERS, *blocks, *tap_blocks)
 
 
-def vmm_counter_names(ports: Iterable[str]) -> tuple[str, ...]:
-    """Return the counters of a vmm with these ports (`GUEST.nicN`): its own, then a block for each port."""
+def exit_counter(nic: str, reg: Reg | None, *, write: bool) -> str:
+    """Return the counter of the exits for accesses to a register of a NIC (None: to none of them).
+
+    What a register is not for, a store to one that is read only, counts as an access to none.
+    """
+    refusing = _READ_ONLY if write else _WRITE_ONLY
+    name = "other" if reg is None or reg.access in refusing else reg.name
+    return f"exits.{nic}.{name}.{'write' if write else 'read'}"
+
+
+_READ_ONLY: Final = frozenset({Access.RO, Access.RSV})
+_WRITE_ONLY: Final = frozenset({Access.WO, Access.RSV})
+
+
+def exit_counter_names(nic: str, maps: Iterable[RegisterMap]) -> tuple[str, ...]:
+    """Return the counters of the exits of a NIC by register, each direction that a register has."""
+    registers: list[Reg | None] = [reg for each in maps for reg in each.registers]
+    names = (exit_counter(nic, reg, write=write) for reg in (*registers, None) for write in (False, True))
+    return tuple(dict.fromkeys(names))
+
+
+def vmm_counter_names(
+    ports: Iterable[str], registers: Mapping[str, Sequence[RegisterMap]] | None = None
+) -> tuple[str, ...]:
+    """Return the counters of a vmm with these ports (`GUEST.nicN`): its own, a block for each port, then the
+    exits by register of those NICs that have `registers`.
+    """
     blocks = (f"{port}.{name}" for port in ports for name in PORT_COUNTERS)
-    return (*VMM_COUNTERS, *blocks)
+    exits = (name for nic, maps in (registers or {}).items() for name in exit_counter_names(nic, maps))
+    return (*VMM_COUNTERS, *blocks, *exits)

@@ -25,11 +25,12 @@ class Counters:
 
     def __init__(self, names: Sequence[str], buffer: Buffer | None = None) -> None:
         self.buffer = bytearray(segment_bytes(names)) if buffer is None else buffer
-        self._view = memoryview(self.buffer).cast("B").cast("Q")
+        self._view = self.words = memoryview(self.buffer).cast("B").cast("Q")
         if len(self._view) < len(names):
             raise DeviceError(
                 f"a counter segment of {len(self._view)} words cannot hold {len(names)} counters"
             )
+        # `words` by `index` is `add` without a look-up, for what counts often
         self.index: Mapping[str, int] = {name: i for i, name in enumerate(names)}
 
     def add(self, name: str, amount: int = 1) -> None:

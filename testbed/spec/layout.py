@@ -182,6 +182,9 @@ class Reg:
         return self.offset + index * (self.step or self.size)
 
 
+_REGISTER_BYTES_MAX: Final = 8
+
+
 class RegisterMap:
     """A register block of `size` bytes; look-up by name or by offset."""
 
@@ -211,3 +214,11 @@ class RegisterMap:
     def find(self, offset: int) -> tuple[Reg, int] | None:
         """Return the register (and family index) that begins exactly at `offset`, or None."""
         return self._by_offset.get(offset)
+
+    def holding(self, offset: int) -> tuple[Reg, int] | None:
+        """Return the register that holds the byte at `offset`, and where it begins; None where none does."""
+        for start in range(offset, offset - _REGISTER_BYTES_MAX, -1):
+            found = self._by_offset.get(start)
+            if found is not None:
+                return (found[0], start) if offset < start + found[0].size else None
+        return None

@@ -1,9 +1,9 @@
 """The page of shared memory that stands for a virtual CPU's hardware, shared by vCPU and hypervisor.
 
 Reference: our own record for what the architecture leaves to the implementation; the exit syndrome it
-carries is ESR_EL2 of the Arm Architecture Reference Manual (DDI 0487, D17.2.37, ISS for a Data Abort), the
-interrupt part follows GICv3 (IHI 0069). A bell is one cache line: the word that the ringing side counts up
-and the flag with which the other side asks for a message.
+carries is ESR_EL2 of the Arm Architecture Reference Manual (DDI 0487, D17.2.37, ISS for a Data Abort) or, for
+port I/O, Intel's exit qualification; the interrupt part follows GICv3 (IHI 0069). A bell is one cache line:
+the word that the ringing side counts up and the flag with which the other side asks for a message.
 """
 
 from typing import Final
@@ -40,11 +40,14 @@ VCPU_PAGE: Final = Record(
     Field("to_vmm_rung", 0, 8), Field("to_vmm_armed", 8, 4), Field("to_vmm_sent", 16, 8),
     Field("to_vcpu_rung", 64, 8), Field("to_vcpu_armed", 72, 4), Field("to_vcpu_sent", 80, 8),
     Field("exit_request", 128, 4, "number of the exit that the vCPU asks to be handled"),
-    Field("exit_esr", 136, 8, "ESR_EL2"),
+    Field("exit_reason", 132, 4, "EXIT_EXCEPTION or EXIT_IO_INSTRUCTION"),
+    Field("exit_esr", 136, 8, "ESR_EL2; of an I/O instruction its exit qualification"),
     Field("exit_gpa", 144, 8, "faulting intermediate physical address"),
     Field("exit_data", 152, 8, "value of a store"),
+    Field("exit_x", 160, 8, "X0 to X3 of a call", count=4),
     Field("exit_reply", 192, 4, "number of the last exit handled"),
     Field("exit_result", 200, 8, "value of a load"),
+    Field("exit_result_x", 208, 8, "X0 to X3 after a call", count=4),
     Field("pending", 256, 8, "edges not yet taken by the vCPU, one bit an INTID", count=PENDING_WORDS),
     Field("level", 384, 8, "level-triggered lines asserted, one bit an INTID", count=PENDING_WORDS),
     Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
@@ -68,6 +71,12 @@ VCPU_PAGE: Final = Record(
 BELL_TO_VMM: Final = VCPU_PAGE.offset("to_vmm_rung")
 BELL_TO_VCPU: Final = VCPU_PAGE.offset("to_vcpu_rung")
 
+EXIT_EXCEPTION: Final = 0
+"""An exception taken to EL2: the syndrome is ESR_EL2."""
+EXIT_IO_INSTRUCTION: Final = 30
+"""Port I/O, which Arm lacks: Intel SDM (325462) volume 3, appendix C, basic exit reason 30; the syndrome is
+the exit qualification of table 28-5."""
+
 # ESR_EL2, DDI 0487 D17.2.37
 ESR_EC: Final = Bits("EC", 26, 6, "exception class")
 ESR_IL: Final = Bits("IL", 25, 1, "32-bit instruction")
@@ -80,3 +89,13 @@ EC_DATA_ABORT_LOWER: Final = 0x24
 EC_HVC64: Final = 0x16
 DFSC_TRANSLATION_L0: Final = 0x04
 """Translation fault; the level is added."""
+
+# Exit qualification for I/O instructions, Intel SDM volume 3, table 28-5
+
+IO_SIZE: Final = Bits("SIZE", 0, 3, "bytes less one: 0, 1 or 3")
+IO_IN: Final = Bits("IN", 3, 1, "a port is read, not written")
+IO_STRING: Final = Bits("STRING", 4, 1)
+IO_REP: Final = Bits("REP", 5, 1)
+IO_IMMEDIATE: Final = Bits("IMMEDIATE", 6, 1, "the port is an operand, not in DX")
+IO_PORT: Final = Bits("PORT", 16, 16)
+IO_SIZES_BYTES: Final = (1, 2, 4)

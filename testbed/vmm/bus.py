@@ -1,6 +1,7 @@
-"""Which device answers at a guest physical address that stage 2 does not map."""
+"""Which device answers at an address: of memory that stage 2 does not map, or of a port."""
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import Protocol
 
 from testbed.errors import DeviceError
@@ -18,27 +19,47 @@ class MmioDevice(Protocol):
         ...
 
 
+class RegisterCounts(Protocol):
+    """Which counter an access goes to."""
+
+    def index(self, offset: int, *, write: bool) -> int:
+        """Return the counter's word."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """One device's register block."""
+
+    base: int
+    size_bytes: int
+    device: MmioDevice
+    registers: RegisterCounts | None
+    """Where its accesses are counted by register."""
+
+
 class Bus:
     """Windows of one guest's address space, none overlapping another."""
 
     def __init__(self) -> None:
         self._bases: list[int] = []
-        self._windows: list[tuple[int, MmioDevice]] = []
+        self._windows: list[Window] = []
 
-    def add(self, gpa: int, size_bytes: int, device: MmioDevice) -> None:
+    def add(
+        self, base: int, size_bytes: int, device: MmioDevice, registers: RegisterCounts | None = None
+    ) -> None:
         """Put a device at a window; DeviceError where it overlaps another."""
-        at = bisect_right(self._bases, gpa)
-        before_end = self._bases[at - 1] + self._windows[at - 1][0] if at else 0
-        if before_end > gpa or (at < len(self._bases) and gpa + size_bytes > self._bases[at]):
-            raise DeviceError(f"a window of {size_bytes:#x} bytes at {gpa:#x} overlaps another device")
-        self._bases.insert(at, gpa)
-        self._windows.insert(at, (size_bytes, device))
+        at = bisect_right(self._bases, base)
+        before_end = self._bases[at - 1] + self._windows[at - 1].size_bytes if at else 0
+        if before_end > base or (at < len(self._bases) and base + size_bytes > self._bases[at]):
+            raise DeviceError(f"a window of {size_bytes:#x} bytes at {base:#x} overlaps another device")
+        self._bases.insert(at, base)
+        self._windows.insert(at, Window(base, size_bytes, device, registers))
 
-    def find(self, gpa: int, size_bytes: int) -> tuple[MmioDevice, int] | None:
-        """Return the device that holds the whole access and the offset in it, or None."""
-        at = bisect_right(self._bases, gpa) - 1
+    def find(self, address: int, size_bytes: int) -> Window | None:
+        """Return the window that holds the whole access, or None."""
+        at = bisect_right(self._bases, address) - 1
         if at < 0:
             return None
-        window_bytes, device = self._windows[at]
-        offset = gpa - self._bases[at]
-        return (device, offset) if offset + size_bytes <= window_bytes else None
+        window = self._windows[at]
+        return window if address - window.base + size_bytes <= window.size_bytes else None

@@ -4,20 +4,29 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 "Processes, and what each can touch". Not modelled: guests that come or go while it runs.
 """
 
+import time
+
+from testbed.e1000.device import E1000
 from testbed.errors import VirtbedError
 from testbed.messages.control import Failed, GuestReport, StartCapture, StopCapture, ToProcess
-from testbed.messages.entries import GuestEntry, NicEntry, ProcessPlan, VmmEntry
+from testbed.messages.entries import (
+    E1000Entry,
+    GuestEntry,
+    NicEntry,
+    ProcessPlan,
+    VirtioNetEntry,
+    VmmEntry,
+)
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
 from testbed.net.reflect import Echo, Sink
 from testbed.spec import vcpu_page
-from testbed.virtio.net import VirtioNet
 from testbed.vmm.datapath import Datapath
 from testbed.vmm.exits import Report
 from testbed.vmm.interposers import Interposers
 from testbed.vmm.sink_flows import SinkFlows
-from testbed.vmm.vm import Vm
+from testbed.vmm.vm import Device, Vm
 
 
 class Vmm:
@@ -29,6 +38,8 @@ class Vmm:
         self.datapath = Datapath(self._loop.watch, self.bridge)
         self.interposers = Interposers(self.bridge, parts.control.send)
         self._reported: set[tuple[str, str, str]] = set()
+        self._timed: list[E1000] = []
+        """Devices that have something to do when a time comes."""
         self.sinks: dict[str, Sink] = {}
         self.flows = SinkFlows(self.sinks, parts.control.send)
         self.vms = [self._add_vm(guest) for guest in entry.guests]
@@ -51,12 +62,20 @@ class Vmm:
         self._loop.watch.add(exits.requests, exits.handle)
         self._loop.watch.add_bell(vm.from_guest)
         for nic in guest.nics:
-            device = vm.add_virtio_net(nic, self.datapath.changed, report)
-            self._attach(nic, device, vm.counter_page(), report)
+            self._attach(nic, self._add_device(vm, nic, report), vm.counter_page(), report)
         exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
 
-    def _attach(self, nic: NicEntry, device: VirtioNet, counters: Pinned, report: Report) -> None:
+    def _add_device(self, vm: Vm, nic: NicEntry, report: Report) -> Device:
+        match nic:
+            case VirtioNetEntry():
+                return vm.add_virtio_net(nic, self.datapath.changed, report)
+            case E1000Entry():
+                device = vm.add_e1000(nic, self.datapath.changed, report)
+                self._timed.append(device)
+                return device
+
+    def _attach(self, nic: NicEntry, device: Device, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")
         match nic.backend:
             case "bridge":
@@ -80,10 +99,12 @@ class Vmm:
                 self.flows.handle(message)
 
     def _deadline_ns(self) -> int | None:
-        due = (self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns())
+        due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
+        due += [device.deadline_ns() for device in self._timed]
         return min((at for at in due if at is not None), default=None)
 
     def _tick(self) -> None:
+        self._run_timers()
         self.datapath.tick()
         self.flows.tick()
         self.interposers.tick()
@@ -95,6 +116,12 @@ class Vmm:
         counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))
         copied = sum(counters[f"{port}.bytes_out"] for port in self._ports)
         counters.set("bytes_copied", copied + sum(sink.byte_count for sink in sinks))
+
+    def _run_timers(self) -> None:
+        for device in self._timed:
+            due_ns = device.deadline_ns()
+            if due_ns is not None and due_ns <= (now_ns := time.monotonic_ns()):
+                device.on_timer(now_ns)
 
     def close(self) -> None:
         """End every capture, so that its file is whole."""

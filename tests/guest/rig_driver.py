@@ -76,6 +76,9 @@ class RigDriver:
     def rx_refill(self, burst: Burst) -> None:
         self._rx.post(burst)
 
+    def before_sleep(self) -> bool:
+        return False
+
     def handle_interrupt(self) -> bool:
         return False
 

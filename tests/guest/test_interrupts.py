@@ -15,10 +15,13 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock, self.page = ManualClock(), Pinned(bytearray(spec.VCPU_PAGE.size))
-        self.counters = Counters(("interrupts.virtio",))
+        self.counters = Counters(("interrupts.virtio", "interrupts.e1000"))
         self.interrupts = Interrupts(self.page, self.counters, self.clock)
         self.handled: list[int] = []
-        self._bell, self._vmm_counters = RecordingDoorbell(self.page), Counters(("interrupts.virtio",))
+        self._bell, self._vmm_counters = (
+            RecordingDoorbell(self.page),
+            Counters(("interrupts.virtio", "interrupts.e1000")),
+        )
 
     def edge(self, intid: int) -> VcpuEdge:
         self.interrupts.on_edge(intid, lambda: self._handle(intid))

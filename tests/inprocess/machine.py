@@ -165,7 +165,8 @@ class HostMachine:
         self.watch: Watch[Callable[[], bool]] = Watch()
         self.bridge = Bridge(stall_ns, clock=self.clock)
         self.datapath = Datapath(self.watch, self.bridge)
-        self.counters = Counters(vmm_counter_names([f"{name}.nic0" for name in names]))
+        ports = [f"{name}.nic0" for name in names]
+        self.counters = Counters(vmm_counter_names(ports, dict.fromkeys(ports, (virtio.MMIO,))))
         own = nics or {}
         self.guests = [self._add(name, i, {**nic, **own.get(name, {})}) for i, name in enumerate(names)]
         for guest in self.guests if boot else ():

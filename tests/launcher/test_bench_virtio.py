@@ -13,7 +13,7 @@ import pytest
 from launcher.bench_virtio import Settings, plan_for, topology
 from launcher.peers import cpus_of, testpmd
 from testbed.errors import ConfigError
-from testbed.messages.entries import GuestEntry
+from testbed.messages.entries import GuestEntry, VirtioNetEntry
 
 ROOT = Path(__file__).parents[2]
 NO_DPDK = shutil.which(testpmd.PROGRAM) is None and os.environ.get("CI") != "true"
@@ -136,7 +136,9 @@ def test_the_topology_is_an_ordinary_one() -> None:
     guest = plan.processes[1].entry
 
     assert isinstance(guest, GuestEntry)
-    assert (guest.poll_ns, guest.nics[0].backend, guest.nics[0].queue_pairs) == (0, "echo", 2)
+    nic = guest.nics[0]
+    assert isinstance(nic, VirtioNetEntry)
+    assert (guest.poll_ns, nic.backend, nic.queue_pairs) == (0, "echo", 2)
     assert [flow.comes_back for flow in plan.phases[0]] == [True, True]
 
 

@@ -13,7 +13,7 @@ from launcher.planner import plan_topology, table_bytes
 from launcher.topology import load_topology, parse_topology
 from testbed.address import BLOCK_SIZE_BYTES, GUEST_RAM_GPA, HPA_BASE, HPA_HOST_STRIDE_BYTES
 from testbed.errors import ConfigError
-from testbed.messages.entries import GuestEntry, Plan, VmmEntry
+from testbed.messages.entries import GuestEntry, Plan, VirtioNetEntry, VmmEntry
 from testbed.observe.catalogue import (
     GUEST_COUNTERS,
     NIC_COUNTERS,
@@ -83,13 +83,14 @@ def test_a_vmm_is_told_what_its_guests_are_told() -> None:
 
 
 def test_windows_and_interrupts_of_several_nics() -> None:
-    nics = ", ".join(["{kind: virtio-net}"] * 3)
-    guest = plan_of(f"guests: {{a: {{nics: [{nics}]}}}}").processes[1].entry
+    three = ", ".join(["{kind: virtio-net}"] * 3)
+    guest = plan_of(f"guests: {{a: {{nics: [{three}]}}}}").processes[1].entry
     assert isinstance(guest, GuestEntry)
     assert [nic.name for nic in guest.nics] == ["a.nic0", "a.nic1", "a.nic2"]
-    assert [nic.mmio_gpa for nic in guest.nics] == [0x0A00_0000, 0x0A00_0200, 0x0A00_0400]
-    assert [nic.intid for nic in guest.nics] == [48, 49, 50]
-    assert all(nic.mmio_gpa < GUEST_RAM_GPA == guest.ram_gpa for nic in guest.nics)
+    nics = [nic for nic in guest.nics if isinstance(nic, VirtioNetEntry)]
+    assert [nic.mmio_gpa for nic in nics] == [0x0A00_0000, 0x0A00_0200, 0x0A00_0400]
+    assert [nic.intid for nic in nics] == [48, 49, 50]
+    assert all(nic.mmio_gpa < GUEST_RAM_GPA == guest.ram_gpa for nic in nics)
 
 
 def test_flows_are_numbered_through_all_phases_and_carry_addresses() -> None:
@@ -112,7 +113,9 @@ def test_counters_are_the_process_s_own_then_a_block_a_nic() -> None:
     assert len(b.counter_names) == len(GUEST_COUNTERS) + 2 * len(NIC_COUNTERS)
     base = vmm.counter_names.index("b.nic1.frames_in")
     assert base == len(VMM_COUNTERS) + 2 * len(PORT_COUNTERS)
-    assert vmm.counter_names[base:] == tuple(f"b.nic1.{name}" for name in PORT_COUNTERS)
+    end = base + len(PORT_COUNTERS)
+    assert vmm.counter_names[base:end] == tuple(f"b.nic1.{name}" for name in PORT_COUNTERS)
+    assert all(name.startswith("exits.") for name in vmm.counter_names[end:])
     for process in plan.processes:
         assert len(set(process.counter_names)) == len(process.counter_names)
         assert process.segments[-1].size_bytes >= 8 * len(process.counter_names)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.nics import VirtioNet
 from launcher.rules import IMIX_BYTES
 from launcher.schema import json_schema
 from launcher.topology import Topology, load_topology, parse_topology
@@ -20,6 +21,8 @@ from testbed.errors import ConfigError
 from testbed.messages.entries import POLL_FOREVER
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+KINDS = "e1000, virtio-net"
+"""Of NICs."""
 PAIR = "name: t\nguests: {a: {}, b: {}}\n"
 
 
@@ -51,6 +54,7 @@ def test_a_file_of_two_lines_has_the_defaults_of_the_design() -> None:
     assert (a.name, a.host, a.memory_bytes, a.vcpus) == ("a", "h0", 64 << 20, 1)
     assert (a.interrupts, a.poll_ns, a.cpus) == ("list-registers", 200_000, ())
     (nic,) = a.nics
+    assert isinstance(nic, VirtioNet)
     assert (nic.ring, nic.queue_size, nic.mtu, nic.segments) == ("split", 1024, 1500, 1)
     assert nic.indirect
     assert nic.event_idx
@@ -181,10 +185,10 @@ def test_top_level_mistakes(text: str, line: str) -> None:
         ("cpus: [0, -1]", "cpus: must be CPU numbers such as [0, 1] or 0-1, not [0, -1]"),
         ("count: 0", "count: must be a whole number from 1 to 100000, not 0"),
         ("nics: 1", "nics: must be a list (`[...]`), not 1"),
-        ("nics: [{}]", "nics[0].kind: is required: must be a kind that exists (virtio-net)"),
-        ("nics: [{kind: e1000}]", 'nics[0].kind: must be a kind that exists (virtio-net), not "e1000"'),
-        ("nics: [{kind: virtio}]", 'nics[0].kind: must be a kind that exists (virtio-net) (did you mean virtio-net?), not "virtio"'),
-        ("nics: [{kind: [virtio-net]}]", 'nics[0].kind: must be a kind that exists (virtio-net), not ["virtio-net"]'),
+        ("nics: [{}]", f"nics[0].kind: is required: must be a kind that exists ({KINDS})"),
+        ("nics: [{kind: rtl8139}]", f'nics[0].kind: must be a kind that exists ({KINDS}), not "rtl8139"'),
+        ("nics: [{kind: virtio}]", f'nics[0].kind: must be a kind that exists ({KINDS}) (did you mean virtio-net?), not "virtio"'),
+        ("nics: [{kind: [virtio-net]}]", f'nics[0].kind: must be a kind that exists ({KINDS}), not ["virtio-net"]'),
         ("nics: [virtio-net]", 'nics[0]: must be a mapping (`key: value`), not "virtio-net"'),
     ],
 )  # fmt: skip
@@ -207,7 +211,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
         ("mac: 01:00:5e:00:00:01", 'mac: must be a unicast address (first octet even), not the multicast "01:00:5e:00:00:01"'),
         ("mac: 00-00-00-00-00-00", 'mac: must not be the null address "00-00-00-00-00-00"'),
         ("queue_sise: 8", "queue_sise: unknown key (did you mean queue_size?)"),
-        ("mq: 8", "mq: unknown key; the keys here are kind, backend, ring, queue_size, queue_pairs, mtu, mac, indirect, event_idx, mrg_rxbuf, in_order, segments, interpose"),
+        ("mq: 8", "mq: unknown key; the keys here are kind, mac, interpose, backend, ring, queue_size, queue_pairs, mtu, indirect, event_idx, mrg_rxbuf, in_order, segments"),
     ],
 )  # fmt: skip
 def test_nic_mistakes(keys: str, line: str) -> None:
@@ -293,7 +297,7 @@ pol: 3us
 hosts:
   h0: {bridge: {stall: 10}}
 guests:
-  a: {memory: 64, nics: [{kind: virtio-net}, {kind: e1000}]}
+  a: {memory: 64, nics: [{kind: virtio-net}, {kind: rtl8139}]}
   b: {host: h2}
 workloads:
   - {kind: pktgen, from: a, to: c, frame: 30}
@@ -375,7 +379,9 @@ def test_memory_must_hold_the_queues_and_their_buffers() -> None:
     (line,) = mistakes(guest)
     rule = "must be at least 101.6MiB for the queues and buffers of its NICs, not 64MiB"
     assert line == f"f:3: guests.a.memory: {rule}"
-    assert parse_topology(guest + "    memory: 128MiB\n").guests[0].nics[0].queue_size == 32768
+    nic = parse_topology(guest + "    memory: 128MiB\n").guests[0].nics[0]
+    assert isinstance(nic, VirtioNet)
+    assert nic.queue_size == 32768
 
 
 def test_hosts_must_exist_and_be_named_where_there_are_several() -> None:

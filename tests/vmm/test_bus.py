@@ -43,7 +43,9 @@ def bus(devices: tuple[Device, Device]) -> Bus:
 def test_bus_finds_device_and_offset(
     bus: Bus, devices: tuple[Device, Device], gpa: int, size_bytes: int, which: int, offset: int
 ) -> None:
-    assert bus.find(gpa, size_bytes) == (devices[which], offset)
+    found = bus.find(gpa, size_bytes)
+    assert found is not None
+    assert (found.device, gpa - found.base) == (devices[which], offset)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +70,6 @@ def test_bus_windows_may_not_overlap(bus: Bus, gpa: int) -> None:
 def test_bus_windows_may_touch(bus: Bus, gpa: int) -> None:
     device = Device()
     bus.add(gpa, WINDOW, device)
-    assert bus.find(gpa, 4) == (device, 0)
+    found = bus.find(gpa, 4)
+    assert found is not None
+    assert (found.device, found.base) == (device, gpa)

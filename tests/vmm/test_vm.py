@@ -48,8 +48,7 @@ def test_vm_memory_of_its_devices_is_the_guest_s(guest: GuestMachine) -> None:
 def test_vm_device_answers_at_its_window(guest: GuestMachine) -> None:
     found = guest.vm.bus.find(MMIO_GPA, 4)
     assert found is not None
-    device, offset = found
-    assert device.read(offset, 4) == spec.MMIO_MAGIC
+    assert found.device.read(MMIO_GPA - found.base, 4) == spec.MMIO_MAGIC
     assert guest.vm.bus.find(MMIO_GPA + spec.MMIO_STRIDE_BYTES, 4) is None
 
 

@@ -63,6 +63,10 @@ class NetDriver(NetQueue, Protocol):
         """Do what the interrupt line asks for; True: anything was done."""
         ...
 
+    def before_sleep(self) -> bool:
+        """Have the device interrupt when something happens from now on; True: there is work, do not sleep."""
+        ...
+
 
 def queue_for(driver: NetDriver, flow_id: int) -> NetQueue:
     """Return the queue by which a flow leaves: always the same, so that its frames keep their order."""

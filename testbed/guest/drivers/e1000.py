@@ -19,7 +19,15 @@ from testbed.native import Burst, E1000RxDriver, E1000TxDriver, Pinned, Watched
 from testbed.observe.counters import Counters
 from testbed.spec import e1000_eeprom as eeprom
 from testbed.spec import e1000_phy as phy
-from testbed.spec.e1000 import MDIC_OP_READ, MDIC_OP_WRITE, PHY_ADDRESS, REGISTERS, field, mask
+from testbed.spec.e1000 import (
+    IO_REGISTERS,
+    MDIC_OP_READ,
+    MDIC_OP_WRITE,
+    PHY_ADDRESS,
+    REGISTERS,
+    field,
+    mask,
+)
 from testbed.spec.e1000_ring import (
     DESC_BYTES,
     ETHERNET_HEADER_BYTES,
@@ -55,6 +63,14 @@ class RegisterBus(Protocol):
 
     def write32(self, offset: int, value: int) -> None:
         """Write a register."""
+        ...
+
+
+class PortBus(Protocol):
+    """The ports of the device's I/O BAR."""
+
+    def write32(self, offset: int, value: int) -> None:
+        """Write a port."""
         ...
 
 
@@ -99,7 +115,7 @@ class E1000DriverConfig:
 
 class E1000Driver:
     """One interface; `counter_prefix` is its block of the guest's counters. DeviceError where it does not
-    come up.
+    come up. With `ports` it resets the device through the I/O BAR.
     """
 
     def __init__(
@@ -109,8 +125,9 @@ class E1000Driver:
         counters: Counters,
         counter_prefix: str,
         config: E1000DriverConfig,
+        ports: PortBus | None = None,
     ) -> None:
-        self._bus, self._config, self.mtu = bus, config, config.mtu
+        self._bus, self._ports, self._config, self.mtu = bus, ports, config, config.mtu
         self._counters = counters
         self._count = {
             w: f"{counter_prefix}.{w}"
@@ -225,10 +242,18 @@ class E1000Driver:
         self._write("IMC", _ALL_CAUSES)
         self._write("RCTL", 0)
         self._write("TCTL", mask("TCTL", "PSP"))
-        self._write("CTRL", self._read("CTRL") | mask("CTRL", "RST"))
+        self._write_reset(self._read("CTRL") | mask("CTRL", "RST"))
         self._wait("CTRL", mask("CTRL", "RST"), 0, "finish its reset")
         self._write("IMC", _ALL_CAUSES)
         self._read("ICR")
+
+    def _write_reset(self, value: int) -> None:
+        """Write CTRL, where there are ports through them (§13.2.2)."""
+        if self._ports is None:
+            self._write("CTRL", value)
+        else:
+            self._ports.write32(IO_REGISTERS["IOADDR"].offset, REGISTERS["CTRL"].offset)
+            self._ports.write32(IO_REGISTERS["IODATA"].offset, value)
 
     def _start(self) -> None:
         self._set_up_link()

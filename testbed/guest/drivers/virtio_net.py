@@ -79,6 +79,10 @@ class VirtioNetDriver(VirtioNetQueue):
                 raise DeviceError("virtio-net: the device asks for a reset (DEVICE_NEEDS_RESET)")
         return bool(causes)
 
+    def before_sleep(self) -> bool:
+        """Nothing to do: notifications are asked for where the rings are armed."""
+        return False
+
     def _has(self, bit: int) -> bool:
         return bool(self.features >> bit & 1)
 

@@ -1,0 +1,62 @@
+"""Brings up a guest's NICs: a driver for each kind, and what its interrupts and its sleep need.
+
+Not modelled: NICs that come or go while the guest runs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.e1000 import E1000Driver, E1000DriverConfig
+from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.interrupts import Interrupts
+from testbed.guest.mmio import MmioWindow, PortWindow
+from testbed.guest.ram import RamAllocator
+from testbed.guest.vcpu import Vcpu, Wait
+from testbed.messages.entries import E1000Entry, NicEntry, VirtioNetEntry
+from testbed.observe.counters import Counters
+
+
+@dataclass(frozen=True)
+class NicParts:
+    """What a guest has for its drivers; `wait` blocks as the guest's loop does."""
+
+    vcpu: Vcpu
+    ram: RamAllocator
+    counters: Counters
+    interrupts: Interrupts
+    wait: Wait
+
+
+def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
+    """Return the driver of a NIC that is up; DeviceError where it does not come up, MachineError where RAM is
+    short.
+    """
+    prefix = f"nic{index}"
+    match nic:
+        case VirtioNetEntry():
+            port = VirtioMmioPort(parts.vcpu, nic.mmio_gpa)
+            virtio = VirtioNetDriver(port, parts.ram, parts.counters, prefix, nic, parts.wait)
+            parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt)
+            return virtio
+        case E1000Entry():
+            e1000 = _e1000(parts, nic, prefix)
+            parts.interrupts.on_level(nic.intid, e1000.handle_interrupt)
+            return e1000
+
+
+def _e1000(parts: NicParts, nic: E1000Entry, prefix: str) -> E1000Driver:
+    config = E1000DriverConfig(nic.ring_size, nic.mtu, nic.frames_per_kick)
+    ports = PortWindow(parts.vcpu, nic.io_port) if nic.reset == "io" else None
+    window = MmioWindow(parts.vcpu, nic.bar_gpa)
+    return E1000Driver(window, parts.ram, parts.counters, prefix, config, ports)
+
+
+def sleep_hook(drivers: Sequence[NetDriver]) -> Callable[[], bool]:
+    """Return what a guest does before it sleeps; True: a NIC has work."""
+
+    def before_sleep() -> bool:
+        return sum(driver.before_sleep() for driver in drivers) > 0  # every one of them, not up to the first
+
+    return before_sleep
