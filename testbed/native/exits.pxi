@@ -5,7 +5,7 @@ result, then the reply's number (release); the vCPU that acquires that sees the 
 """
 
 cdef extern from "layouts.h":
-    ctypedef struct vcpu_page_t:
+    ctypedef struct exit_page "vcpu_page_t":
         uint32_t exit_request, exit_reason
         uint64_t exit_syndrome "exit_esr", exit_gpa, exit_data
         uint64_t exit_x[4]
@@ -23,12 +23,12 @@ cdef class ExitMailbox:
     """The vCPU's side."""
 
     cdef Pinned page
-    cdef vcpu_page_t* p
+    cdef exit_page* p
     cdef uint32_t number
 
     def __init__(self, Pinned page):
         self.page = page
-        self.p = <vcpu_page_t*>_at(page, 0, sizeof(vcpu_page_t))
+        self.p = <exit_page*>_at(page, 0, sizeof(exit_page))
         self.number = load_acquire_u32(&self.p.exit_reply)
 
     def is_doorbell(self, uint64_t gpa):
@@ -82,7 +82,7 @@ cdef class ExitMailbox:
 
 
 cdef bint _exit_ready(void* what) noexcept nogil:
-    cdef vcpu_page_t* p = <vcpu_page_t*>what
+    cdef exit_page* p = <exit_page*>what
     return load_acquire_u32(&p.exit_request) != load_acquire_u32(&p.exit_reply)
 
 cdef bint _exit_arm(void* what) noexcept nogil:
@@ -94,12 +94,12 @@ cdef class ExitRequests(Watched):
     """The vmm's side. Ready while an exit waits for its answer; every value in the page is the guest's to write."""
 
     cdef Pinned page
-    cdef vcpu_page_t* p
+    cdef exit_page* p
     cdef uint32_t number
 
     def __init__(self, Pinned page):
         self.page = page
-        self.p = <vcpu_page_t*>_at(page, 0, sizeof(vcpu_page_t))
+        self.p = <exit_page*>_at(page, 0, sizeof(exit_page))
         self.w = watched(self.p, _exit_ready, _exit_arm, _nothing, True)
 
     def take(self):
