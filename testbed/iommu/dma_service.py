@@ -17,7 +17,7 @@ from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
 from testbed.errors import MemoryFault
-from testbed.iommu.ats import STU_BYTES, AtsEntry, AtsStatus
+from testbed.iommu.ats import AtsStatus
 from testbed.iommu.events import Request
 from testbed.iommu.smmu import Smmu
 from testbed.iommu.transactions import Aborted, Stalled
@@ -125,7 +125,7 @@ class DmaService:
         if stream != self.server.stream:
             self.counts.foreign_stream += 1
             return self._refused(d.STATUS_UNSUPPORTED)
-        if length > d.LENGTH_MAX or not (kind == d.KIND_MSI or self._fits(kind)):
+        if not self._well_formed(kind, length):
             self.counts.malformed += 1
             return self._refused(d.STATUS_UNSUPPORTED)
         write = kind in (d.KIND_WRITE, d.KIND_MSI)
@@ -136,14 +136,14 @@ class DmaService:
             case d.KIND_MSI:
                 return self._message(request, buffer, bool(flags & d.FLAG_TRANSLATED))
             case d.KIND_TRANSLATE:
-                return self._translate(request, length, not flags & d.FLAG_NO_WRITE)
+                return self._translate(request, not flags & d.FLAG_NO_WRITE)
             case _:
                 return self._invalidated(buffer)
 
-    def _fits(self, kind: int) -> bool:
-        if kind in (d.KIND_READ, d.KIND_WRITE, d.KIND_TRANSLATE):
-            return self.server.in_device_memory()
-        return kind == d.KIND_INVALIDATED
+    def _well_formed(self, kind: int, length: int) -> bool:
+        if kind in (d.KIND_READ, d.KIND_WRITE):
+            return length <= d.LENGTH_MAX and self.server.in_device_memory()
+        return kind in (d.KIND_MSI, d.KIND_TRANSLATE, d.KIND_INVALIDATED)
 
     def _runs(self, request: Request, length: int, translated: bool) -> list[tuple[int, int]] | None:
         """Return where a transfer goes, None where it is refused."""
@@ -186,18 +186,18 @@ class DmaService:
         self.counts.messages += 1
         return True
 
-    def _translate(self, request: Request, length: int, write: bool) -> int:
-        """Answer a Translation Request with dma_translation records; those not used are zero."""
+    def _translate(self, request: Request, write: bool) -> int:
+        """Answer a Translation Request with its first entry."""
         self.counts.translation_requests += 1
-        units = -(-length // STU_BYTES)
-        completion = self.smmu.transactions.ats_request(replace(request, write=write), max(units, 1))
+        completion = self.smmu.transactions.ats_request(replace(request, write=write))
         if completion.status is not AtsStatus.SUCCESS:
             unsupported = completion.status is AtsStatus.UNSUPPORTED_REQUEST
             return self._refused(d.STATUS_UNSUPPORTED if unsupported else d.STATUS_ABORT)
-        image = b"".join(_record(entry) for entry in completion.entries)
-        if not self.server.answer(image.ljust(max(units, 1) * d.DMA_TRANSLATION.size, b"\0")):
-            self.counts.malformed += 1
-            return self._refused(d.STATUS_UNSUPPORTED)
+        entry = completion.entries[0]
+        permitted = d.TRANSLATION_READ * entry.read | d.TRANSLATION_WRITE * entry.write
+        if not permitted:
+            self._spend()
+        self.server.answer(entry.output, entry.size_bytes.bit_length() - 1, permitted)
         return d.STATUS_DONE
 
     def _invalidated(self, tag: int) -> int:
@@ -207,13 +207,11 @@ class DmaService:
 
     def _refused(self, status: int) -> int:
         self.counts.refused += 1
+        self._spend()
+        return status
+
+    def _spend(self) -> None:
         self._budget.spend(self.clock_ns())
         if self._budget.due_ns() is not None:
             self._paused, self.server.active = True, False
             self.counts.paused += 1
-        return status
-
-
-def _record(entry: AtsEntry) -> bytes:
-    flags = d.TRANSLATION_READ * entry.read | d.TRANSLATION_WRITE * entry.write
-    return d.DMA_TRANSLATION.pack(hpa=entry.output, size_log2=entry.size_bytes.bit_length() - 1, flags=flags)

@@ -40,6 +40,7 @@ cdef extern from "dma_serve.h" nogil:
     int dma_serve(dma_server_t*, uint32_t, bint, uint32_t*)
     bint dma_move(dma_server_t*, const dma_part*, uint32_t)
     void dma_finish(dma_server_t*, uint32_t)
+    void dma_answer(dma_server_t*, uint64_t, uint32_t, uint16_t)
 
 
 def _dma_constants():
@@ -124,6 +125,11 @@ cdef class DmaRequester(Watched):
         """Return what became of a completed request whose slot was not used again."""
         return dma_status(&self.ring, index)
 
+    def translation(self, uint32_t index):
+        """Return the answer to a completed translation request: (host physical address, logarithm of the block's size, permissions)."""
+        cdef dma_row* slot = <dma_row*>&self.ring.slots[index & self.ring.mask]
+        return slot.iova, slot.length, slot.flags
+
 
 cdef class DmaServer(Watched):
     """The IOMMU's side of a DMA ring, whose requests it attributes to `stream`; ready while there are requests."""
@@ -206,14 +212,9 @@ cdef class DmaServer(Watched):
         assert self.in_device_memory()
         return PyBytes_FromStringAndSize(<char*>self.device_memory.data + r.buffer, r.length)
 
-    def answer(self, data):
-        """Write bytes at the buffer of the request that waits; False where they do not fit into device memory."""
-        cdef bytes image = data
-        cdef uint64_t at = self.server.current.buffer
-        if at + <uint64_t>len(image) > <uint64_t>self.device_memory.size_bytes:
-            return False
-        memcpy(self.device_memory.data + at, PyBytes_AS_STRING(image), len(image))
-        return True
+    def answer(self, uint64_t hpa, uint32_t size_log2, uint16_t flags):
+        """Put the answer to the translation request that waits into its slot; `finish` publishes it."""
+        dma_answer(&self.server, hpa, size_log2, flags)
 
     def finish(self, uint32_t status):
         """End the request that waits."""

@@ -31,6 +31,14 @@ bool dma_move(dma_server_t *server, const dma_piece_t *pieces, uint32_t count);
 /* The request that waited is dealt with. */
 void dma_finish(dma_server_t *server, uint32_t status);
 
+/* Put the answer to a translation request into its slot, before it is finished. */
+static inline void dma_answer(dma_server_t *server, uint64_t hpa, uint32_t size_log2, uint16_t flags) {
+  dma_request_t *slot = &server->slots[server->served & server->mask];
+  store_relaxed(&slot->iova, hpa);
+  store_relaxed(&slot->length, size_log2);
+  store_relaxed(&slot->flags, flags);
+}
+
 static inline bool dma_in_buffer(const dma_server_t *server, uint32_t offset, uint32_t length) {
   return offset <= server->buffer_size && length <= server->buffer_size - offset;
 }

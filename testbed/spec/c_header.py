@@ -5,6 +5,7 @@ from types import ModuleType
 from testbed.spec import (
     bar_window,
     bpf,
+    dma_area,
     dma_request,
     e1000,
     e1000_ring,
@@ -32,6 +33,7 @@ _MODULES: tuple[ModuleType, ...] = (
     page_table,
     port_counters,
     dma_request,
+    dma_area,
     bpf,
     pcapng,
     bar_window,

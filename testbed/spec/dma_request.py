@@ -32,7 +32,9 @@ KIND_WRITE: Final = 1
 KIND_MSI: Final = 2
 """A posted write of 4 bytes that the request itself carries."""
 KIND_TRANSLATE: Final = 3
-"""ATS Translation Request for `length` bytes; the answer is dma_translation records in device memory."""
+"""ATS Translation Request for the page of an address. One entry answers it, in the slot: `iova` is the host
+physical address of the block around it, `length` the logarithm of the block's size, `flags` what it permits.
+"""
 KIND_INVALIDATED: Final = 4
 """ATS Invalidate Completion for a tag."""
 
@@ -54,11 +56,8 @@ DMA_RING_HEAD: Final = Record(
     Field("completed", 64, 4, "requests dealt with, counted by the IOMMU"),
 )  # fmt: skip
 
-DMA_TRANSLATION: Final = Record(
-    "dma_translation", 16, "PCI Express §10.2.3: an entry of a Translation Completion",
-    Field("hpa", 0, 8), Field("size_log2", 8, 4), Field("flags", 12, 4, "zero: no access"),
-)  # fmt: skip
 TRANSLATION_READ: Final = 1
+"""In the answer's flags; none set: there is no access (PCI Express §10.2.3)."""
 TRANSLATION_WRITE: Final = 2
 
 BURST_MAX: Final = 256

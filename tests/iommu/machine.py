@@ -1,5 +1,7 @@
 """A host with an SMMU and the honest driver that programs it: structures, tables, queues, all in memory."""
 
+from collections.abc import Callable
+
 from testbed.iommu.ats import AtsInvalidation
 from testbed.iommu.events import Request
 from testbed.iommu.features import Features
@@ -46,10 +48,11 @@ class Devices:
     def __init__(self) -> None:
         self.asked: list[AtsInvalidation] = []
         self.present = True
+        self.deliver: Callable[[AtsInvalidation], bool] = lambda _: self.present
 
     def __call__(self, invalidation: AtsInvalidation) -> bool:
         self.asked.append(invalidation)
-        return self.present
+        return self.deliver(invalidation)
 
 
 class Machine:
