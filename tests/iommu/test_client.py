@@ -11,7 +11,7 @@ from testbed.spec import dma_request as d
 from testbed.spec import smmu as s
 from testbed.spec import smmu_queues as q
 from tests.iommu.machine import GUEST, PAGE, RAM
-from tests.support.dma_rig import LinkedRig
+from tests.support.dma_rig import LinkedRig, Window
 
 STREAM, OTHER = 0x100, 0x180
 BLOCK = 1 << 21
@@ -23,8 +23,7 @@ class Host(LinkedRig):
 
     def __init__(self, ats: bool, slots: int = 64) -> None:
         super().__init__(STREAM, OTHER, ats=ats, slots=slots)
-        self.messages: list[tuple[int, int]] = []
-        self.windows[DOORBELL_HPA] = lambda stream, _, value: not self.messages.append((stream, value))
+        self.window = self.windows[DOORBELL_HPA] = Window(look=lambda: self.memory.read(RAM, 5))
         self.write("CR0", 0b1_1101)
         self.builder = TableBuilder(self.memory, self.frames, 2)
         self.builder.map(GUEST, RAM, BLOCK)
@@ -102,8 +101,6 @@ def test_refused_function_does_not_stop_the_other(host: Host) -> None:
 
 
 def test_msi_follows_the_data_it_announces(host: Host) -> None:
-    seen: list[bytes] = []
-    host.windows[DOORBELL_HPA] = lambda *_: not seen.append(host.memory.read(RAM, 5))
     host.device_memory[:5] = b"frame"
     port = host.client.ports[STREAM]
     port.ring.post(d.KIND_WRITE, GUEST, 5, 0)
@@ -111,7 +108,8 @@ def test_msi_follows_the_data_it_announces(host: Host) -> None:
     port.submit()
     host.run()
 
-    assert seen == [b"frame"]
+    assert host.window.seen == [b"frame"]
+    assert host.window.written == [(STREAM, 0x40, 1)]
 
 
 def test_batches_overlap_and_keep_their_order(host: Host) -> None:

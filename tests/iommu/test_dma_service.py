@@ -9,24 +9,12 @@ from testbed.memory.tables import Attributes, TableBuilder
 from testbed.spec import dma_request as d
 from testbed.spec import smmu as s
 from tests.iommu.machine import GUEST, PAGE, RAM, RAM_BYTES
-from tests.support.dma_rig import DEVICE_MEMORY_BYTES, DmaRig
+from tests.support.dma_rig import DEVICE_MEMORY_BYTES, DmaRig, Window
 
 STREAM, OTHER = 1, 2
 DOORBELL_HPA = 0x100_0808_0000
 DOORBELL_IOVA = 0x0808_0000
 SLOTS = 256
-
-
-class Window:
-    """An interrupt controller's page: keeps what is written."""
-
-    def __init__(self, known: bool = True) -> None:
-        self.written: list[tuple[int, int, int]] = []
-        self.known = known
-
-    def __call__(self, stream: int, offset: int, value: int) -> bool:
-        self.written.append((stream, offset, value))
-        return self.known
 
 
 @pytest.fixture
@@ -112,8 +100,7 @@ def test_index_that_cannot_be_kills_the_ring_and_no_other(rig: DmaRig) -> None:
 
 
 def test_msi_reaches_the_interrupt_controller_behind_the_data_it_announces(rig: DmaRig) -> None:
-    seen: list[bytes] = []
-    rig.windows[DOORBELL_HPA] = lambda *_: not seen.append(rig.memory.read(RAM, 4))
+    window = rig.windows[DOORBELL_HPA] = Window(look=lambda: rig.memory.read(RAM, 4))
     rig.device_memory[:4] = b"data"
     ring = rig.ports[STREAM].ring
     ring.post(d.KIND_WRITE, GUEST, 4, 0)
@@ -121,7 +108,7 @@ def test_msi_reaches_the_interrupt_controller_behind_the_data_it_announces(rig: 
 
     rig.ports[STREAM].submit()
 
-    assert seen == [b"data"]
+    assert window.seen == [b"data"]
     assert rig.services[STREAM].counts.messages == 1
 
 

@@ -4,6 +4,8 @@
 processes would share; nothing moves before `run`.
 """
 
+from collections.abc import Callable
+
 from testbed.iommu.attachment import Attachment
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.iommu.dma_service import DmaService, MessageWindow
@@ -66,6 +68,20 @@ class CountingBell:
     def ring(self) -> None:
         """Count one."""
         self.rung += 1
+
+
+class Window:
+    """An interrupt controller's page: keeps what is written, and what `look` saw then."""
+
+    def __init__(self, known: bool = True, look: Callable[[], bytes] = bytes) -> None:
+        self.written: list[tuple[int, int, int]] = []
+        self.seen: list[bytes] = []
+        self.known, self._look = known, look
+
+    def __call__(self, stream: int, offset: int, value: int) -> bool:
+        self.written.append((stream, offset, value))
+        self.seen.append(self._look())
+        return self.known
 
 
 class LinkedRig(DmaRig):
