@@ -216,5 +216,14 @@ class ControlSide(Protocol):
         ...
 
 
+class DataSide(Protocol):
+    """What the control side tells the data side."""
+
+    def reset_queues(self, queues: int) -> None:
+        """Receive and transmit queues (bit mask) were reset: their registers have initial values, what is
+        under way there is to be forgotten."""
+        ...
+
+
 FRAME_MAX_BYTES: Final = 1518
 """§8.10: longest frame with FCS and without a VLAN tag, while long packets are off."""
