@@ -12,7 +12,7 @@ is built without them).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
@@ -108,6 +108,12 @@ class DmaService:
             moved += 1
             slow += 1
         return moved > 0
+
+    def totals(self) -> dict[str, int]:
+        """Return everything that the ring came to, by the names of `observe.catalogue.DMA_COUNTERS`."""
+        reads, writes, bytes_read, bytes_written = self.server.counts
+        native = {"reads": reads, "writes": writes, "bytes_read": bytes_read, "bytes_written": bytes_written}
+        return native | asdict(self.counts)
 
     def deadline_ns(self) -> int | None:
         """Return when a paused ring may go on, None where it is not paused."""

@@ -206,14 +206,52 @@ class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     bridge: BridgeEntry
 
 
-ProcessEntry = GuestEntry | VmmEntry
+class DmaFunctionEntry(Entry, frozen=True, kw_only=True):
+    """One function of a NIC, as it makes requests."""
+
+    name: str
+    """`NIC.pf` or `NIC.vfN`."""
+    stream: int
+    """Its requester ID."""
+
+
+class DmaEntry(Entry, frozen=True, kw_only=True):
+    """A NIC's way into its host's memory. Segments: `NIC.dma` (`testbed.spec.dma_area`), `NIC.sram`."""
+
+    nic: str
+    """Name of the NIC's process."""
+    functions: tuple[DmaFunctionEntry, ...]
+    """The PF first, then the VFs."""
+    slots: int = 1024
+    """Of each function's ring, a power of two."""
+    ats: bool = False
+    """The NIC caches translations and moves bytes itself."""
+
+
+class IommuEntry(Entry, tag="iommu", frozen=True, kw_only=True):
+    """SMMU and ITS of one host.
+
+    Segments: `NAME.window` (`testbed.spec.iommu_window`), `NAME.counters`, those of `nics`, and, each with a
+    host physical base, all memory that devices may be let into and that holds tables and queues.
+    """
+
+    name: str
+    host: str
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+    nics: tuple[DmaEntry, ...] = ()
+    vmm: str
+    """Name of the process whose driver programs it."""
+
+
+ProcessEntry = GuestEntry | VmmEntry | IommuEntry
 
 
 class ProcessPlan(Entry, frozen=True, kw_only=True):
     """One process: what it is told and which segments it may map."""
 
     name: str
-    role: Literal["vmm", "guest"]
+    role: Literal["vmm", "guest", "iommu"]
     entry: ProcessEntry
     segments: tuple[SegmentEntry, ...]
     counter_names: tuple[str, ...]

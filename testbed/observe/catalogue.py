@@ -9,6 +9,7 @@ from typing import Final
 
 from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.spec.port_counters import COUNTER_NAMES
+from testbed.spec.smmu_queues import EVENT_NAMES
 
 _BELL: Final = (
     "bell.asked",
@@ -56,6 +57,50 @@ PORT_DROP_REASONS: Final = tuple(
 PORT_FAULT_REASONS: Final = tuple(
     name.removeprefix("fault.") for name in COUNTER_NAMES if name.startswith("fault.")
 )
+
+IOMMU_COUNTERS: Final = (
+    "bell.asked",
+    "bell.sent",
+    "bell.wakeups",
+    "sleeps",
+    "polls",
+    "dma.reads",
+    "dma.writes",
+    "dma.messages",
+    "dma.translation_requests",
+    "dma.invalidations_completed",
+    "dma.bytes_read",
+    "dma.bytes_written",
+    "dma.refused",
+    "dma.malformed",
+    "dma.foreign_stream",
+    "dma.paused",
+    "iotlb.hits",
+    "iotlb.misses",
+    *(f"fault.{name}" for name in EVENT_NAMES.values()),
+    "fault.abort",
+)
+"""What every IOMMU counts, the functions of its NICs apart; `fault.abort` left no record."""
+DMA_COUNTERS: Final = (
+    "reads",
+    "writes",
+    "messages",
+    "translation_requests",
+    "invalidations_completed",
+    "bytes_read",
+    "bytes_written",
+    "refused",
+    "malformed",
+    "foreign_stream",
+    "paused",
+)
+"""What an IOMMU counts for each function of a NIC."""
+
+
+def iommu_counter_names(functions: Iterable[str]) -> tuple[str, ...]:
+    """Return the counters of an IOMMU: its own, then a block for each function (`NIC.pf`, `NIC.vfN`)."""
+    blocks = (f"{function}.{name}" for function in functions for name in DMA_COUNTERS)
+    return (*IOMMU_COUNTERS, *blocks)
 
 
 def guest_counter_names(nic_count: int, taps: Iterable[int] = ()) -> tuple[str, ...]:

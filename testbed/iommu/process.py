@@ -1,0 +1,159 @@
+"""The IOMMU of one host: SMMUv3, and what every write of a device meets on its way into the host.
+
+Composition root: opens sockets, maps segments, builds the objects and runs the loop. Reference: design,
+"Processes, and what each can touch", "IOMMU (SMMUv3) and ITS". Not modelled: devices that come or go.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from testbed.errors import VirtbedError
+from testbed.iommu.ats import AtsInvalidation
+from testbed.iommu.attachment import Attachment
+from testbed.iommu.client import SharedArea
+from testbed.iommu.dma_service import DmaService, MessageWindow
+from testbed.iommu.features import Features
+from testbed.iommu.registers import RegisterSpaces, Wire
+from testbed.iommu.smmu import Outputs, Smmu
+from testbed.iommu.translate import native_walk
+from testbed.memory.host import HostMemory
+from testbed.messages.control import Failed
+from testbed.messages.doorbell import Doorbell
+from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
+from testbed.messages.process import ProcessParts
+from testbed.native import Bell, DmaServer
+from testbed.observe.catalogue import DMA_COUNTERS
+from testbed.pci.bar_window import Completer
+from testbed.spec import dma_area, iommu_window
+from testbed.spec.bar_window import BELL_TO_DRIVER
+
+NO_STALLS: Final = Features(stall=False)
+"""The devices are PCIe functions, whose transactions may not be stalled (IHI 0070 G.b §3.12.2)."""
+_EXPIRY_NS: Final = 1_000_000_000
+"""How often overdue invalidations are looked for."""
+
+
+class Iommu:
+    """SMMU, the attached devices and the register window."""
+
+    def __init__(self, parts: ProcessParts, entry: IommuEntry) -> None:
+        self._parts, self._loop = parts, parts.loop
+        self.memory = HostMemory(s for s in parts.segments.values() if s.hpa)
+        self._window = parts.segments[f"{entry.name}.window"].pinned
+        self._to_vmm = parts.doorbell(Bell(self._window, BELL_TO_DRIVER), entry.vmm)
+        self.smmu = Smmu(self.memory, native_walk(self.memory), NO_STALLS, self._outputs())
+        self.windows: dict[int, MessageWindow] = {}
+        self._bells: list[Doorbell] = [self._to_vmm]
+        self.attachments = [self._attach(nic) for nic in entry.nics]
+        self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
+        self._watch_registers()
+        self._loop.deadline = self._deadline_ns
+        self._loop.on_tick = self._tick
+        self._next_expiry_ns = time.monotonic_ns() + _EXPIRY_NS
+
+    def _outputs(self) -> Outputs:
+        def wire(name: str) -> Wire:
+            return Wire(self._window, name, self._to_vmm)
+
+        return Outputs(wire("event_queue"), wire("global_error"), wire("command_sync"), self._invalidate)
+
+    def _invalidate(self, invalidation: AtsInvalidation) -> bool:
+        return any(attachment.invalidate(invalidation) for attachment in self.attachments)
+
+    def _watch_registers(self) -> None:
+        spaces = RegisterSpaces({iommu_window.SPACE_SMMU: self.smmu})
+        completer = Completer(self._window, spaces, self._to_vmm.ring)
+        self._loop.watch.add(completer.watched, partial(self._access, completer))
+        self._loop.watch.add_bell(completer.bell)
+
+    def _access(self, completer: Completer) -> bool:
+        moved = completer.step()
+        self._loop.runnable[self._go_on] = None
+        return moved
+
+    def _go_on(self) -> bool:
+        """Execute commands that a register write left over; the queue may be longer than one turn takes."""
+        more = self.smmu.poll()
+        if not more:
+            self._loop.runnable.pop(self._go_on, None)
+        return more
+
+    def _attach(self, nic: DmaEntry) -> Attachment:
+        segments = self._parts.segments
+        page = segments[f"{nic.nic}.dma"].pinned
+        bell = self._parts.doorbell(Bell(page, dma_area.BELL_TO_DEVICE), nic.nic)
+        self._bells.append(bell)
+        shared = SharedArea(page, nic.slots, segments[f"{nic.nic}.sram"].pinned)
+        attachment = Attachment(
+            nic.nic, shared, [function.stream for function in nic.functions], self._service, bell
+        )
+        for service in attachment.services.values():
+            self._loop.watch.add(service.server, partial(attachment.serve, service))
+        self._loop.watch.add_bell(attachment.from_device)
+        return attachment
+
+    def _service(self, shared: SharedArea, offset: int, stream: int) -> DmaService:
+        table = self.smmu.cache.table
+        server = DmaServer(
+            shared.page, offset, shared.slots, stream, shared.buffer, self.memory.host_map, table
+        )
+        return DmaService(server, self.smmu, self.memory, time.monotonic_ns, self.windows)
+
+    def _services(self) -> Mapping[int, DmaService]:
+        return {
+            stream: service
+            for attachment in self.attachments
+            for stream, service in attachment.services.items()
+        }
+
+    def _deadline_ns(self) -> int | None:
+        due = [service.deadline_ns() for service in self._services().values()]
+        if len(self.smmu.ats):
+            due.append(self._next_expiry_ns)
+        return min((at for at in due if at is not None), default=None)
+
+    def _tick(self) -> None:
+        now_ns = time.monotonic_ns()
+        for attachment in self.attachments:
+            attachment.flush()
+            for service in attachment.services.values():
+                service.resume(now_ns)
+        if now_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = now_ns + _EXPIRY_NS
+            self._loop.runnable[self._go_on] = None
+        self._count()
+
+    def _count(self) -> None:
+        counters = self._parts.counters
+        totals = dict.fromkeys(DMA_COUNTERS, 0)
+        for stream, service in self._services().items():
+            for name, value in service.totals().items():
+                counters.set(f"{self._functions[stream]}.{name}", value)
+                totals[name] += value
+        for name, value in totals.items():
+            counters.set(f"dma.{name}", value)
+        for name, value in self.smmu.transactions.faults.items():
+            counters.set(f"fault.{name}", value)
+        table = self.smmu.cache.table
+        counters.set("iotlb.hits", table.hits)
+        counters.set("iotlb.misses", table.misses)
+        counters.set("bell.asked", sum(bell.asked for bell in self._bells))
+        counters.set("bell.sent", sum(bell.sent for bell in self._bells))
+
+
+def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+    """Run the IOMMU until it is told to stop."""
+    entry = plan.entry
+    assert isinstance(entry, IommuEntry)
+    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.nics))
+    try:
+        Iommu(parts, entry)
+        parts.ready()
+        parts.loop.run()
+    except VirtbedError as error:
+        parts.control.send(Failed(reason=str(error)))
+        raise
+    finally:
+        parts.close()
