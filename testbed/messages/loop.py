@@ -21,6 +21,7 @@ import zmq
 from testbed.errors import StopRequested
 from testbed.messages.channel import ControlChannel
 from testbed.messages.control import Stop, ToProcess
+from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
 from testbed.messages.entries import POLL_FOREVER
 from testbed.native import Watch, Watched
@@ -56,12 +57,15 @@ class Loop:
         self.before_sleep: Callable[[], bool] = lambda: False
         """Asks for whatever wakes this process besides bells and rings; True: there is work already."""
         self.stopping = False
+        self.descriptors = Descriptors()
+        """What wakes the loop beside doorbells and control messages; looked at whenever its sockets are."""
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
         self._clock = clock
         self._poller = zmq.Poller()
         self._poller.register(inbox.socket, zmq.POLLIN)
         self._poller.register(control.socket, zmq.POLLIN)
         self._files: dict[int, Watched] = {}
+        self._poller.register(self.descriptors.fileno(), zmq.POLLIN)
         self._held: deque[ToProcess] = deque()
         """Control messages that came while an action was waiting for something."""
         self._idle_since_ns = 0
@@ -104,8 +108,8 @@ class Loop:
             self.runnable[action] = None
 
     def look(self) -> bool:
-        """Take control messages without blocking, then tick; say whether there was a message."""
-        taken = False
+        """Take control messages and what descriptors have, without blocking, then tick; True: there was any."""
+        taken = bool(self.descriptors) and self.descriptors.serve()
         while not self.stopping and (message := self._next_message()) is not None:
             taken = True
             if isinstance(message, Stop):
@@ -200,6 +204,7 @@ class Loop:
             timeout_ms = max(0, -(-(deadline_ns - self._clock()) // _NS_PER_MS))
         self._poller.poll(timeout_ms)
         woken = self._inbox.drain() > 0
+        woken |= bool(self.descriptors) and self.descriptors.serve()
         if woken:
             self._counters.add("bell.wakeups")
         return woken

@@ -16,6 +16,7 @@ from testbed.spec import (
     pcapng,
     port_counters,
     vcpu_page,
+    vhost_user,
     virtio,
     virtio_net,
 )
@@ -37,6 +38,7 @@ _MODULES: tuple[ModuleType, ...] = (
     bpf,
     pcapng,
     bar_window,
+    vhost_user,
 )
 _WORD_BITS = 64
 
