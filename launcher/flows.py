@@ -21,6 +21,10 @@ from launcher.validation import Checked
 from testbed.errors import ConfigError
 
 DURATION_DEFAULT_NS: Final = DURATION_UNITS["s"]
+_NOT_OURS: Final = (
+    "an external guest, whose frames nobody here can make or check: run programs in it, towards guests with "
+    "a netns workload, other external guests or a sink or an echo behind its own NIC"
+)
 AnyFlow = ReplaySection | PktgenSection | RrSection
 
 
@@ -106,6 +110,9 @@ class _Flows:
             return None
         if not guest.nics:
             self._add(path, f"guest {name} has no NIC to {purpose}")
+            return None
+        if guest.external is not None:
+            self._add(path, f"{name} is {_NOT_OURS}")
             return None
         names = [f"nic{i}" for i in range(len(guest.nics))]
         if not dot or nic in names:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from launcher.external import external_entries
 from launcher.nics.kind import Place
 from launcher.topology import vmm_name
 from launcher.topology_records import End, Flow, Guest, Host, Tap, Topology
@@ -25,6 +26,7 @@ from testbed.address import (
 from testbed.errors import ConfigError
 from testbed.messages.entries import (
     BridgeEntry,
+    ExternalEntry,
     FlowEntry,
     GuestEntry,
     Plan,
@@ -63,12 +65,12 @@ def plan_topology(topology: Topology) -> Plan:
     placed: dict[str, list[_Placed]] = defaultdict(list)
     bases = {host.name: HPA_BASE + i * HPA_HOST_STRIDE_BYTES for i, host in enumerate(topology.hosts)}
     free = dict(bases)
-    for index, guest in enumerate(topology.guests):
+    for index, guest in enumerate(_ours(topology)):
         member, free[guest.host] = _place(guest, index, free[guest.host])
         placed[guest.host].append(member)
     for name, base in bases.items():
         _check_space(name, free[name] - base)
-    vmms = [_vmm(host, placed[host.name]) for host in topology.hosts]
+    vmms = [_vmm(host, placed[host.name], external_entries(topology, host.name)) for host in topology.hosts]
     guests = sorted((member for members in placed.values() for member in members), key=_index)
     processes = (*vmms, *(_guest(member) for member in guests))
     return Plan(
@@ -77,6 +79,11 @@ def plan_topology(topology: Topology) -> Plan:
         processes=processes,
         phases=_phases(topology),
     )
+
+
+def _ours(topology: Topology) -> Iterator[Guest]:
+    """Yield the guests that get a process."""
+    return (guest for guest in topology.guests if guest.external is None)
 
 
 def table_bytes(ram_bytes: int) -> int:
@@ -152,17 +159,19 @@ def _guest(member: _Placed) -> ProcessPlan:
     )
 
 
-def _vmm(host: Host, members: Sequence[_Placed]) -> ProcessPlan:
+def _vmm(host: Host, members: Sequence[_Placed], externals: tuple[ExternalEntry, ...]) -> ProcessPlan:
     name = vmm_name(host.name)
     guests = tuple(member.entry for member in members)
     registers = {name: maps for member in members for name, maps in member.registers.items()}
-    names = vmm_counter_names([nic.name for guest in guests for nic in guest.nics], registers)
+    ports = [nic.name for guest in guests for nic in guest.nics]
+    names = vmm_counter_names([*ports, *(external.nic.name for external in externals)], registers)
     entry = VmmEntry(
         name=name,
         host=host.name,
         poll_ns=host.poll_ns,
         cpus=host.cpus,
         guests=guests,
+        externals=externals,
         bridge=BridgeEntry(stall_ns=host.stall_ns),
     )
     segments = (*(segment for member in members for segment in member.segments), _counters(name, names))

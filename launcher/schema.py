@@ -64,6 +64,12 @@ class HostSection(Section):
 class GuestSection(Section):
     """One virtual machine, or `count` equal ones."""
 
+    kind: Annotated[Literal["testbed", "external"], choice("testbed", "external")] = "testbed"
+    """A guest of the testbed's own, or whatever connects as a vhost-user front end (QEMU, DPDK)."""
+    socket: Text | None = None
+    """External: its vhost-user socket, relative to the topology file. Default: in the run directory."""
+    listens: Boolean = True
+    """External: whether the vmm listens at the socket and the front end connects, or the other way round."""
     host: Text | None = None
     """The host it runs on. Default: the only host."""
     count: Annotated[int, whole(1, GUESTS_MAX)] | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
 
+from launcher.external import check_external, is_external, resolve_external
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
 from launcher.netns_workloads import resolve_namespaces
@@ -62,7 +63,7 @@ def _resolve(document: Document, directory: FilePath) -> Topology:
     checked = check_values(document)
     topology = None
     if checked.section is not None:
-        topology = _Resolver(checked, checked.section).topology(directory)
+        topology = _Resolver(checked, checked.section, directory).topology(directory)
     if checked.problems or topology is None:
         raise ConfigError(*(problem.told(document.file) for problem in sorted(checked.problems)))
     return topology
@@ -74,6 +75,7 @@ class _Resolver:
 
     checked: Checked
     section: TopologySection
+    directory: FilePath
     hosts: dict[str, Host] = field(default_factory=dict)
     guests: dict[str, Guest] = field(default_factory=dict)
     _names: dict[str, tuple[str, Path]] = field(default_factory=dict)
@@ -155,13 +157,14 @@ class _Resolver:
         path: Path = ("guests", name)
         host = self._home(path, section)
         self._check_nics(path, section)
+        check_external(self.checked, path, section)
         names = [name] if section.count is None else [f"{name}{i}" for i in range(section.count)]
         if len(names[-1]) > NAME_LENGTH_MAX:
             limit = f"guest {shown(names[-1])} would have a name of {len(names[-1])} characters"
             self._add((*path, "count"), f"{limit}, more than {NAME_LENGTH_MAX}: choose a shorter one")
         for member in names:
             self._claim(member, "guest", path)
-            self.guests[member] = self._guest(member, host, section)
+            self.guests[member] = self._guest(member, path, host, section)
 
     def _home(self, path: Path, section: GuestSection) -> str:
         """Return the host of a guest; empty where a mistake leaves it unknown."""
@@ -180,7 +183,7 @@ class _Resolver:
     def _hosts_intact(self) -> bool:
         return not any(gone[:1] == ("hosts",) and len(gone) <= 2 for gone in self.checked.removed)
 
-    def _guest(self, name: str, host: str, section: GuestSection) -> Guest:
+    def _guest(self, name: str, path: Path, host: str, section: GuestSection) -> Guest:
         return Guest(
             name=name,
             host=host,
@@ -190,6 +193,7 @@ class _Resolver:
             poll_ns=self._poll(section.poll),
             cpus=section.cpus or (),
             nics=tuple(self._nic(nic) for nic in section.nics),
+            external=resolve_external(self.checked, path, section, self.directory),
         )
 
     def _nic(self, section: AnyNicSection) -> Nic:
@@ -226,7 +230,7 @@ class _Resolver:
                 if self.checked.intact((*path, other)):
                     self._add((*path, key), text)
         needed = sum(nic.memory_bytes for nic in section.nics)
-        if needed > section.memory and self.checked.intact(guest_path):
+        if needed > section.memory and not is_external(section) and self.checked.intact(guest_path):
             text = f"must be at least {format_size(needed)} for the queues and buffers of its NICs, "
             self._add((*guest_path, "memory"), f"{text}not {format_size(section.memory)}")
 

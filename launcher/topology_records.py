@@ -30,6 +30,15 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class External:
+    """How a guest that is not ours is reached: a vhost-user socket."""
+
+    socket: str
+    """Empty: in the run directory."""
+    listens: bool
+
+
+@dataclass(frozen=True)
 class Guest:
     """One virtual machine."""
 
@@ -42,6 +51,8 @@ class Guest:
     cpus: tuple[int, ...]
     nics: tuple[Nic, ...]
     taps: tuple[Tap, ...] = ()
+    external: External | None = None
+    """Where it is not ours: it has no process, and of its NICs only what is offered is known."""
 
 
 @dataclass(frozen=True)

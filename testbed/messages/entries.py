@@ -187,6 +187,18 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     taps: tuple[TapEntry, ...] = ()
 
 
+class ExternalEntry(Entry, frozen=True, kw_only=True):
+    """A guest that is not ours: a vhost-user front end, in whatever process it lives."""
+
+    name: str
+    socket: str
+    """Path of its socket; empty: `NAME.sock` in the run directory."""
+    listens: bool = True
+    """The vmm listens and the front end connects; else the other way round."""
+    nic: VirtioNetEntry
+    """What is offered to it."""
+
+
 class BridgeEntry(Entry, frozen=True, kw_only=True):
     """The vmm's software bridge."""
 
@@ -203,6 +215,7 @@ class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     poll_ns: int
     cpus: tuple[int, ...] = ()
     guests: tuple[GuestEntry, ...] = ()
+    externals: tuple[ExternalEntry, ...] = ()
     bridge: BridgeEntry
 
 

@@ -108,7 +108,7 @@ class Loop:
             self.runnable[action] = None
 
     def look(self) -> bool:
-        """Take control messages and what descriptors have, without blocking, then tick; True: there was any."""
+        """Take control messages and what descriptors have, never blocking, then tick; True: there was any."""
         taken = bool(self.descriptors) and self.descriptors.serve()
         while not self.stopping and (message := self._next_message()) is not None:
             taken = True

@@ -11,6 +11,7 @@ from testbed.errors import VirtbedError
 from testbed.messages.control import Failed, GuestReport, StartCapture, StopCapture, ToProcess
 from testbed.messages.entries import (
     E1000Entry,
+    ExternalEntry,
     GuestEntry,
     NicEntry,
     ProcessPlan,
@@ -20,13 +21,16 @@ from testbed.messages.entries import (
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
+from testbed.net.port import Port
 from testbed.net.reflect import Echo, Sink
 from testbed.spec import vcpu_page
+from testbed.virtio.vhost_user.net import VhostUserNet
 from testbed.vmm.datapath import Datapath
 from testbed.vmm.exits import Report
+from testbed.vmm.external import ExternalGuest
 from testbed.vmm.interposers import Interposers
 from testbed.vmm.sink_flows import SinkFlows
-from testbed.vmm.vm import Device, Vm
+from testbed.vmm.vm import Device, Vm, net_config
 
 
 class Vmm:
@@ -43,7 +47,9 @@ class Vmm:
         self.sinks: dict[str, Sink] = {}
         self.flows = SinkFlows(self.sinks, parts.control.send)
         self.vms = [self._add_vm(guest) for guest in entry.guests]
-        self._ports = tuple(nic.name for vm in self.vms for nic in vm.nics)
+        self.externals = [self._add_external(external) for external in entry.externals]
+        ours = (nic.name for vm in self.vms for nic in vm.nics)
+        self._ports = (*ours, *(external.device.name for external in self.externals))
         self._loop.deadline = self._deadline_ns
         self._loop.on_control = self._control
         self._loop.on_tick = self._tick
@@ -75,7 +81,25 @@ class Vmm:
                 self._timed.append(device)
                 return device
 
-    def _attach(self, nic: NicEntry, device: Device, counters: Pinned, report: Report) -> None:
+    def _add_external(self, entry: ExternalEntry) -> ExternalGuest:
+        nic, counters = entry.nic, self._parts.counters
+        page = Pinned(counters.buffer)
+
+        def report(reason: str, detail: str) -> None:
+            self._report(entry.name, nic.name, reason, detail)
+
+        device = VhostUserNet(
+            net_config(nic),
+            page,
+            counters.offset(f"{nic.name}.frames_in"),
+            lambda: self.datapath.changed(device),
+            report,
+        )
+        self._attach(nic, device, page, lambda _device, reason, detail: report(reason, detail))
+        path = entry.socket or f"{self._parts.run_dir}/{entry.name}.sock"
+        return ExternalGuest(device, self._loop.descriptors, path, entry.listens)
+
+    def _attach(self, nic: NicEntry, device: Port, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")
         match nic.backend:
             case "bridge":
@@ -101,6 +125,7 @@ class Vmm:
     def _deadline_ns(self) -> int | None:
         due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
         due += [device.deadline_ns() for device in self._timed]
+        due += [external.deadline_ns() for external in self.externals]
         return min((at for at in due if at is not None), default=None)
 
     def _tick(self) -> None:
@@ -108,6 +133,8 @@ class Vmm:
         self.datapath.tick()
         self.flows.tick()
         self.interposers.tick()
+        for external in self.externals:
+            external.tick()
         counters = self._parts.counters
         counters.set("bell.asked", sum(vm.bell.asked for vm in self.vms))
         counters.set("bell.sent", sum(vm.bell.sent for vm in self.vms))
@@ -124,8 +151,10 @@ class Vmm:
                 device.on_timer(now_ns)
 
     def close(self) -> None:
-        """End every capture, so that its file is whole."""
+        """End every capture, so that its file is whole, and let go of guests that are not ours."""
         self.interposers.close()
+        for external in self.externals:
+            external.close()
 
     def _report(self, guest: str, device: str, reason: str, detail: str) -> None:
         """Tell the launcher once for each kind; the counters have them all."""

@@ -67,7 +67,7 @@ class Vm:
         """Build a virtio-net device behind its register block and its doorbell."""
         interrupt = VcpuEdge(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.virtio")
         device = VirtioNet(
-            _net_config(nic),
+            net_config(nic),
             self.memory,
             interrupt,
             self._counter_page,
@@ -138,7 +138,8 @@ def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> None:
     builder.map(entry.ram_gpa, ram.hpa, entry.memory_bytes)
 
 
-def _net_config(nic: VirtioNetEntry) -> NetConfig:
+def net_config(nic: VirtioNetEntry) -> NetConfig:
+    """Return what a NIC's device is to offer."""
     return NetConfig(
         name=nic.name,
         mac=parse_mac(nic.mac),

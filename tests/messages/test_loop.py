@@ -327,7 +327,8 @@ def test_loop_message_that_came_during_a_wait_keeps_it_awake(bench: Bench) -> No
     assert bench.counted() == (0, 0)
 
 
-def test_loop_blocks_on_both_its_sockets(bench: Bench) -> None:
+def test_loop_blocks_on_its_sockets_and_on_descriptors(bench: Bench) -> None:
     watched = [socket for socket, _ in bench.loop._poller.sockets]
-    assert watched == [bench.wire.inbox.socket, bench.wire.control.socket]
+    descriptors = bench.loop.descriptors.fileno()
+    assert watched == [bench.wire.inbox.socket, bench.wire.control.socket, descriptors]
     assert all(flags == zmq.POLLIN for _, flags in bench.loop._poller.sockets)

@@ -56,10 +56,10 @@ _FAILURE: Final = 1
 
 
 class Answer:
-    """Bytes to send back and a descriptor to send with them, which is closed afterwards."""
+    """Bytes to send back and descriptors to send with them, which are closed afterwards."""
 
-    def __init__(self, data: bytes, descriptor: int | None = None) -> None:
-        self.data, self.descriptor = data, descriptor
+    def __init__(self, data: bytes, *descriptors: int) -> None:
+        self.data, self.descriptors = data, descriptors
 
 
 class OwnedEdge:
