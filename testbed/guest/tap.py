@@ -40,7 +40,7 @@ class TapJoint:
     def room(self) -> bool:
         """Go on with the stack's frames: buffers came back."""
         self._tap.active, self._driver.tx_watch.active = not self._lost, False
-        return self.send()
+        return not self._lost and self.send()
 
     def receive(self, queue: NetQueue) -> bool:
         """Hand a burst that arrived in a queue to the stack; True: there was one."""

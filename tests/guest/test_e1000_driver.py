@@ -126,6 +126,14 @@ def test_before_sleep_sees_what_came_meanwhile(guest: Guest) -> None:
     assert (guest.driver.before_sleep(), guest.machine.line.asserted) == (True, True)
 
 
+def test_before_sleep_sent_frames_are_work_only_for_who_waits_for_their_buffers(guest: Guest) -> None:
+    guest.send([frame()] * 3)
+    wire(guest, Guest())
+    for waits in (True, False):
+        guest.driver.tx_watch.active = waits
+        assert (guest.driver.tx_watch.ready, guest.driver.before_sleep()) == (True, waits)
+
+
 def test_interrupt_of_another_device_is_not_ours(guest: Guest) -> None:
     assert not guest.driver.handle_interrupt()
 

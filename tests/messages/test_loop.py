@@ -1,5 +1,6 @@
 """The loop: every action a step a turn, sleep only when all will wake it, and no wake-up lost in between."""
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from testbed.messages.control import Cancel, Collect, Ready, Stop, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import POLL_FOREVER
 from testbed.messages.loop import Loop
-from testbed.native import Bell, Pinned, SharedWords, WordChanges
+from testbed.native import Bell, Pinned, SharedWords, Tap, WordChanges
 from testbed.observe.counters import Counters
 from testbed.spec.vcpu_page import BELL
 from tests.messages.conftest import Wire
@@ -332,3 +333,25 @@ def test_loop_blocks_on_its_sockets_and_on_descriptors(bench: Bench) -> None:
     descriptors = bench.loop.descriptors.fileno()
     assert watched == [bench.wire.inbox.socket, bench.wire.control.socket, descriptors]
     assert all(flags == zmq.POLLIN for _, flags in bench.loop._poller.sockets)
+
+
+def test_loop_sleeps_until_a_file_can_be_read_unless_nobody_wants_it(bench: Bench) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    wanted, unwanted = Tap(ours.fileno()), Tap(theirs.fileno())
+    unwanted.active = False
+    ours.send(b"nobody wants it")
+
+    def late() -> int | None:
+        theirs.send(b"frame")
+        return None
+
+    def stop() -> bool:
+        bench.loop.stopping = True
+        return True
+
+    bench.loop.deadline = late  # the last thing before blocking
+    bench.loop.watch_file(theirs.fileno(), unwanted, lambda: pytest.fail("it is not active"))
+    bench.loop.watch_file(ours.fileno(), wanted, stop)
+    with ours, theirs:
+        bench.loop.run()
+    assert bench.counted() == (1, 0)

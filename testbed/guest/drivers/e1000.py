@@ -215,11 +215,14 @@ class E1000Driver:
         return True
 
     def before_sleep(self) -> bool:
-        """Unmask interrupts and look at the rings once more; True: there is work, do not sleep."""
+        """Unmask interrupts and look at the rings once more; True: there is work, do not sleep.
+
+        Sent frames are work only where somebody waits for their buffers.
+        """
         if self._masked:
             self._masked = False
             self._write("IMS", _CAUSES)
-        return self._rx.ready or self._tx.ready
+        return self._rx.ready or (self._tx.active and self._tx.ready)
 
     def recover(self) -> None:
         """Reset the device and start again: what was in the rings is lost (a transmit that hangs)."""
