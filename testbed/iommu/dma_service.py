@@ -29,6 +29,8 @@ from testbed.spec import dma_request as d
 REFUSALS_BURST: Final = 64
 REFUSAL_NS: Final = 500_000
 """One more refusal is allowed after each such time."""
+TURN: Final = 4 * d.BURST_MAX
+"""Requests dealt with before others get their turn."""
 SLOW_A_TURN: Final = 64
 """Requests decided here before others get their turn."""
 
@@ -97,8 +99,8 @@ class DmaService:
         if self._paused and not self.resume(self.clock_ns()):
             return False
         moved = slow = 0
-        while slow < SLOW_A_TURN and not self._paused and moved < d.BURST_MAX:
-            done, reason = self.server.serve(d.BURST_MAX - moved, self.smmu.translating)
+        while slow < SLOW_A_TURN and not self._paused and moved < TURN:
+            done, reason = self.server.serve(TURN - moved, self.smmu.translating)
             moved += done
             if reason == SERVE_BROKEN:
                 self.broken = True

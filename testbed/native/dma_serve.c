@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define ORDERED_COPY_MAX 1024
+#define PUBLISH_EVERY 64 /* the requester goes on with the first while the last are dealt with */
 
 /* A write's bytes reach memory in ascending order, aligned words whole: a driver that polls the last word of a descriptor finds the
  * words before it (PCI Express 2.4.3 asks as much of a completer's memory only within a request; drivers rely on it). */
@@ -43,13 +44,10 @@ static inline bool ordinary(const dma_server_t *server, const dma_request_t *req
          request->length <= DMA_REQUEST_LENGTH_MAX && dma_in_buffer(server, request->buffer, request->length);
 }
 
-/* One copy of a slot that the requester may change while it is read. */
-static inline dma_request_t taken(const dma_request_t *slot) {
-  dma_request_t copy;
-  const uint64_t *from = (const uint64_t *)slot;
-  uint64_t *to = (uint64_t *)&copy;
-  for (uint32_t i = 0; i < sizeof copy / 8; i++) to[i] = load_relaxed(&from[i]);
-  return copy;
+/* One copy of a slot that the requester may change while it is read: behind the barrier the compiler can only use the copy. */
+static inline void take(const dma_request_t *slot, dma_request_t *copy) {
+  memcpy(copy, slot, sizeof *copy);
+  __asm__ volatile("" : : "r"(copy) : "memory");
 }
 
 int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
@@ -65,7 +63,8 @@ int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
   const host_region_t *hint = NULL;
   dma_piece_t pieces[DMA_REQUEST_PIECES_MAX];
   for (; taken_n < pending; taken_n++) {
-    const dma_request_t request = taken(&server->slots[server->served & server->mask]);
+    dma_request_t request;
+    take(&server->slots[server->served & server->mask], &request);
     bool moved = false;
     if (fast && ordinary(server, &request)) {
       if (context == IOTLB_NONE || request.substream != substream)
@@ -79,6 +78,7 @@ int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
       break;
     }
     server->served++;
+    if (taken_n % PUBLISH_EVERY == PUBLISH_EVERY - 1) store_release(&server->head->completed, server->served);
   }
   /* release: whoever sees the count sees what the requests did */
   store_release(&server->head->completed, server->served);
