@@ -1,0 +1,141 @@
+"""Functions of devices in the hands of guests: what the hypervisor does before it gets out of the way.
+
+Reference: design, "The three paths", passthrough; ARM IHI 0070 G.b §3.3 (stream table), §3.9.1 (ATS), §7.3
+(events). An assigned function's addresses are its guest's: by the guest's own stage 2, or by a stage 1 of the
+guest's and then stage 2. Its registers and the page to which it writes its MSIs are mapped at stage 2, so
+that neither passes through here. What the SMMU records of a function is told to whom it belongs.
+
+Not modelled: functions that are taken from a running guest without its driver's consent; page requests.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from testbed.address import PAGE_SIZE_BYTES
+from testbed.errors import DeviceError
+from testbed.memory.tables import Attributes, TableBuilder
+from testbed.pci import smmu_entries as entries
+from testbed.pci.smmu_driver import SmmuDriver
+from testbed.pci.smmu_entries import EventRecord
+
+
+class Report(Protocol):
+    """Tells, once for each kind, what went wrong with whose device."""
+
+    def __call__(self, guest: str, device: str, reason: str, detail: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Part of the host's address space that a guest may reach: registers of a function, a page for MSIs."""
+
+    gpa: int
+    hpa: int
+    size_bytes: int = PAGE_SIZE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A function in the hands of a guest."""
+
+    name: str
+    """`NIC.vfN`."""
+    stream: int
+    guest: str
+    vmid: int
+    stage2: TableBuilder
+    ats: bool = False
+    windows: tuple[Window, ...] = ()
+    on_event: Callable[[EventRecord], bool] = field(default=lambda _: False)
+    """Takes the events that are the guest's own to handle (faults of its stage 1); True: taken."""
+
+
+class Assignments:
+    """The functions of one host's devices that guests have."""
+
+    def __init__(self, driver: SmmuDriver, report: Report) -> None:
+        self._driver, self._report = driver, report
+        self._by_stream: dict[int, Assigned] = {}
+        self.events: Counter[str] = Counter()
+        """Records by name."""
+
+    def assign(self, function: Assigned) -> None:
+        """Give a function to its guest: map its windows, then let its transactions in."""
+        if function.stream in self._by_stream:
+            owner = self._by_stream[function.stream].guest
+            raise DeviceError(f"{function.name} is guest {owner}'s already; release it first")
+        for window in function.windows:
+            if (
+                function.stage2.lookup(window.gpa) != window.hpa
+            ):  # guests' functions share the page of the ITS
+                function.stage2.map(window.gpa, window.hpa, window.size_bytes, Attributes(device=True))
+        self._by_stream[function.stream] = function
+        self._driver.set_entry(function.stream, self._stage2_entry(function))
+
+    def nest(self, stream: int, guest_entry: int | None) -> None:
+        """Translate by a guest's own stage 1 before stage 2, as the guest's STE says; None: no more."""
+        function = self._by_stream[stream]
+        if guest_entry is None:
+            image = self._stage2_entry(function)
+        else:
+            image = entries.nested_entry(guest_entry, function.vmid, function.stage2.root, function.ats)
+        self._driver.set_entry(stream, image)
+        self._forget(function)
+
+    def block(self, stream: int) -> None:
+        """Stop a function's transactions, each of which is then aborted in silence."""
+        function = self._by_stream[stream]
+        self._driver.set_entry(stream, entries.abort_entry())
+        self._forget(function)
+
+    def release(self, stream: int) -> None:
+        """Take a function back: first its transactions, then the windows, which others may share."""
+        self.block(stream)
+        del self._by_stream[stream]
+
+    def of_guest(self, guest: str) -> Sequence[Assigned]:
+        """Return the functions of a guest."""
+        return [function for function in self._by_stream.values() if function.guest == guest]
+
+    def forget_range(self, guest: str, gpa: int, length_bytes: int) -> None:
+        """Return when no function of a guest can use an old translation of a range any more.
+
+        To be called between taking a mapping out of stage 2 and using its memory for something else.
+        """
+        functions = self.of_guest(guest)
+        if not functions:
+            return
+        self._driver.invalidate_stage2(functions[0].vmid, gpa, length_bytes)
+        self._driver.sync()
+        cached = [function for function in functions if function.ats]
+        for function in cached:
+            # by input address, which is a guest physical one only without a stage 1: so, everything
+            self._driver.command(entries.invalidate_device(function.stream))
+        if cached:
+            self._driver.sync()
+
+    def take_events(self) -> None:
+        """Take what the SMMU recorded and tell it to whom it belongs."""
+        for event in self._driver.take_events():
+            self.events[event.name] += 1
+            function = self._by_stream.get(event.stream)
+            if function is None:
+                self._report("", f"stream {event.stream:#x}", event.name, "no guest has this function")
+            elif not function.on_event(event):
+                self._report(function.guest, function.name, event.name, _told(event))
+
+    def _forget(self, function: Assigned) -> None:
+        if function.ats:
+            self._driver.command(entries.invalidate_device(function.stream))
+            self._driver.sync()
+
+    @staticmethod
+    def _stage2_entry(function: Assigned) -> int:
+        return entries.stage2_entry(function.vmid, function.stage2.root, function.ats)
+
+
+def _told(event: EventRecord) -> str:
+    access = "write to" if event.write else "read of"
+    return f"{access} I/O address {event.address:#x} was refused; no byte moved"
