@@ -11,7 +11,11 @@ from testbed.spec import (
     e1000_ring,
     flow,
     gic,
+    igb,
+    igb_ring,
+    igb_statistics,
     lpi,
+    nic_counters,
     page_table,
     pcapng,
     port_counters,
@@ -19,6 +23,7 @@ from testbed.spec import (
     vhost_user,
     virtio,
     virtio_net,
+    wire,
 )
 from testbed.spec.layout import Bits, Record
 
@@ -39,6 +44,11 @@ _MODULES: tuple[ModuleType, ...] = (
     pcapng,
     bar_window,
     vhost_user,
+    igb,
+    igb_ring,
+    igb_statistics,
+    nic_counters,
+    wire,
 )
 _WORD_BITS = 64
 
