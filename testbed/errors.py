@@ -5,7 +5,8 @@
     ├── MachineError     this machine lacks something, or a process died (exit code 3)
     ├── GuestError       a guest broke a rule of a standard; counted and contained by the device
     │   ├── MemoryFault  an access outside what is mapped, or without the permission
-    │   └── RingError    a virtqueue that breaks the virtio standard
+    │   ├── RingError    a virtqueue that breaks the virtio standard
+    │   └── ItsFault     a command or a signalled event that the ITS's tables have nothing for
     ├── DeviceError      a device or back end broke a rule towards its driver
     ├── PeerGone         the process at the other end went away (we did not close it)
     └── StopRequested    we were told to stop in the middle of a wait; not a failure
@@ -53,6 +54,10 @@ class MemoryFault(GuestError):
 
 class RingError(GuestError):
     """A virtqueue that breaks the virtio standard."""
+
+
+class ItsFault(GuestError):
+    """A command or a signalled event that the ITS's tables have nothing for."""
 
 
 class DeviceError(VirtbedError):

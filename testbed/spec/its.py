@@ -44,9 +44,9 @@ QUEUE_OFFSET: Final = Bits("Offset", 5, 15, "bits 19 to 5 of the offset from CBA
 
 BASER_SIZE: Final = Bits("Size", 0, 8, "pages, minus one")
 BASER_PAGE_SIZE: Final = Bits("Page_Size", 8, 2)
-BASER_ADDRESS: Final = Bits(
-    "Physical_Address", 12, 36, "with 64 KiB pages bits 15 to 12 are address bits 51 to 48"
-)
+BASER_ADDRESS: Final = Bits("Physical_Address", 12, 36)
+BASER_HIGH_ADDRESS: Final = Bits("Physical_Address", 12, 4, "64 KiB pages: address bits 51 to 48")
+BASER_HIGH_SHIFT: Final = 48
 BASER_ENTRY_SIZE: Final = Bits("Entry_Size", 48, 5, "bytes of an entry, minus one")
 BASER_TYPE: Final = Bits("Type", 56, 3)
 BASER_INDIRECT: Final = Bits("Indirect", 62)
@@ -109,3 +109,5 @@ ITE_VIRTUAL: Final = Bits("virtual", 1)
 ITE_INTID: Final = Bits("INTID", 32, 32, "pINTID or vINTID")
 ITE_TARGET: Final = Bits("target", 64, 16, "ICID or vPEID")
 ITE_DOORBELL: Final = Bits("Dbell_pINTID", 96, 32)
+VPE_BITS: Final = 16
+"""§5.3: a vPEID has 16 bits."""

@@ -75,9 +75,20 @@ VCPU_INVALID: Final = 0x14
 ID_IS_PHYSICAL: Final = 0x15
 ITEVCPU_INVALID: Final = 0x16
 CMDVCPU_INVALID: Final = 0x17
-MOVALL_PROCNUM_OOR: Final = 0x01
+
+ERROR_REASONS: Final = {
+    "DEVICE_OOR": DEVICE_OOR, "ITTSIZE_OOR": ITTSIZE_OOR, "PROCNUM_OOR": PROCNUM_OOR,
+    "COLLECTION_OOR": COLLECTION_OOR, "UNMAPPED_DEVICE": UNMAPPED_DEVICE, "ID_OOR": ID_OOR,
+    "PHYSICALID_OOR": PHYSICALID_OOR, "UNMAPPED_INTERRUPT": UNMAPPED_INTERRUPT,
+    "UNMAPPED_COLLECTION": UNMAPPED_COLLECTION, "VCPU_OOR": VCPU_OOR, "VIRTUALID_OOR": VIRTUALID_OOR,
+    "VCPU_INVALID": VCPU_INVALID, "ID_IS_PHYSICAL": ID_IS_PHYSICAL, "ITEVCPU_INVALID": ITEVCPU_INVALID,
+    "CMDVCPU_INVALID": CMDVCPU_INVALID,
+}  # fmt: skip
+"""The standard's names of the reasons, without the command's name in front."""
+_ODD: Final = {(OP_CLEAR, UNMAPPED_INTERRUPT): 0x010507, (OP_MOVALL, PROCNUM_OOR): 0x010E01}
+"""Codes that do not follow the rule."""
 
 
 def error_code(opcode: int, reason: int) -> int:
     """Return the code of a command error, as MAPD_DEVICE_OOR is 0x010801."""
-    return ERROR_CLASS | opcode << 8 | reason
+    return _ODD.get((opcode, reason), ERROR_CLASS | opcode << 8 | reason)

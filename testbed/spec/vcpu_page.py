@@ -66,6 +66,8 @@ VCPU_PAGE: Final = Record(
     Field("physical_active", 1024, 8, "ended by deactivation with HW, one bit a pINTID", count=PINTID_WORDS),
     Field("resident", 3840, 4, "0, or one more than the processor that the vPE is scheduled on"),
     Field("vlpi_changed", 3844, 4, "counted up by INV and VINVALL: configurations have changed"),
+    Field("vlpi_moves_begun", 3848, 4, "moves of pending virtual LPIs to or from their table"),
+    Field("vlpi_moves_done", 3852, 4),
     Field("vlpi_pending", 3904, 8, "pending virtual LPIs while resident, one bit an LPI", count=VLPI_WORDS),
 )  # fmt: skip
 BELL_TO_VMM: Final = VCPU_PAGE.offset("to_vmm_rung")
