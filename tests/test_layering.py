@@ -16,7 +16,7 @@ FILES: Final = sorted(path for top in ("testbed", "launcher") for path in (ROOT 
 L0: Final = frozenset({"address", "errors", "spec", "native"})
 L1: Final = frozenset({"memory", "observe"})
 L2: Final = frozenset({"messages", "interrupts", "pci", "net"})
-DEVICE_SIDES: Final = frozenset({"virtio", "e1000", "nic", "iommu.client"})
+DEVICE_SIDES: Final = frozenset({"virtio", "e1000", "nic", "iommu.client", "iommu.virtual"})
 """What a vmm may build its virtual machines from."""
 
 ALLOWED: Final[dict[str, frozenset[str]]] = {

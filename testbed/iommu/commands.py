@@ -6,6 +6,7 @@ level hints of invalidations (wider scope is permitted).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from testbed.interrupts.signal import Message
 from testbed.iommu.ats import AtsInvalidations
@@ -14,6 +15,15 @@ from testbed.iommu.iotlb import FOLDED_LAST, FOLDED_TOP, Scope, TranslationCache
 from testbed.iommu.queues import Outcome
 from testbed.iommu.stalls import Stalls
 from testbed.spec import smmu_queues as q
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a CMD_SYNC does when everything before it is complete."""
+
+    wire: Message
+    """Pulsed where the command asks for an interrupt."""
+    before: Callable[[], None] = lambda: None
 
 
 class Commands:
@@ -25,11 +35,11 @@ class Commands:
         cache: TranslationCache,
         stalls: Stalls,
         ats: AtsInvalidations,
-        sync_wire: Message,
+        completion: Completion,
         translating: Callable[[], bool],
     ) -> None:
         self._cache, self._stalls, self._ats = cache, stalls, ats
-        self._sync_wire, self._translating = sync_wire, translating
+        self._completion, self._translating = completion, translating
         self._handlers = self._table(features)
 
     def execute(self, command: int) -> Outcome:
@@ -135,8 +145,9 @@ class Commands:
             return Outcome.INVALIDATION_LOST
         if len(self._ats):
             return Outcome.WAIT
+        self._completion.before()
         if signal == q.SYNC_IRQ:
-            self._sync_wire.send()
+            self._completion.wire.send()
         return Outcome.DONE
 
 

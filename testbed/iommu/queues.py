@@ -14,7 +14,6 @@ from typing import Protocol
 
 from testbed.errors import MemoryFault
 from testbed.interrupts.signal import Message
-from testbed.iommu.events import Event
 from testbed.memory.register_file import RegisterFile
 from testbed.spec import smmu as s
 from testbed.spec import smmu_queues as q
@@ -29,6 +28,14 @@ class QueueMemory(Protocol):
 
     def write(self, address: int, data: bytes) -> None:
         """Write bytes; MemoryFault where there is no memory that may be written."""
+        ...
+
+
+class Record(Protocol):
+    """What an event queue takes."""
+
+    def pack(self) -> bytes:
+        """Return the record as it lies in the queue."""
         ...
 
 
@@ -169,7 +176,7 @@ class EventQueue:
         """A record written now would not be lost (§7.2)."""
         return self._accepts() and not self._ring().is_full(*self._indexes())
 
-    def record(self, event: Event) -> bool:
+    def record(self, event: Record) -> bool:
         """Write a record; tell whether it was written. A full queue enters the overflow condition (§7.4)."""
         if not self._accepts():
             return False

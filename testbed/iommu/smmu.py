@@ -27,7 +27,7 @@ from typing import Final
 
 from testbed.interrupts.signal import Message
 from testbed.iommu.ats import AtsInvalidation, AtsInvalidations
-from testbed.iommu.commands import Commands
+from testbed.iommu.commands import Commands, Completion
 from testbed.iommu.features import Features, id_registers
 from testbed.iommu.iotlb import TranslationCache
 from testbed.iommu.queues import CommandQueue, EventQueue, GlobalErrors, QueueMemory
@@ -64,6 +64,8 @@ class Outputs:
     command_sync: Message = field(default_factory=NoWire)
     invalidate: Callable[[AtsInvalidation], bool] = lambda _: False
     """Deliver an Invalidation Request; False where no device with ATS is behind the stream."""
+    before_sync: Callable[[], None] = lambda: None
+    """Called before a CMD_SYNC completes: whoever copies what this SMMU knows brings it up to date."""
 
 
 class Smmu:
@@ -77,12 +79,13 @@ class Smmu:
         outputs: Outputs | None = None,
         cache: TranslationCache | None = None,
         clock_ns: Callable[[], int] = monotonic_ns,
+        commands_a_turn: int = COMMANDS_A_WRITE,
     ) -> None:
         self.features = features or Features()
         self.cache = cache or TranslationCache()
         self.stalls = Stalls(self.features.stalls_max)
         self.registers = RegisterFile(s.SMMU, narrow_writes=("STRTAB_BASE", "CMDQ_BASE", "EVENTQ_BASE"))
-        self._clock_ns = clock_ns
+        self._clock_ns, self._turn = clock_ns, commands_a_turn
         outputs = outputs or Outputs()
         self.ats = AtsInvalidations(outputs.invalidate, clock_ns)
         errors = GlobalErrors(self.registers, outputs.global_error)
@@ -90,9 +93,8 @@ class Smmu:
         self.events = EventQueue(self.registers, memory, errors, event_bits, outputs.event_queue)
         lookup = Lookup(memory, walk, self.features)
         self.transactions = Transactions(self.registers, lookup, self.cache, self.events, self.stalls)
-        commands = Commands(
-            self.features, self.cache, self.stalls, self.ats, outputs.command_sync, lambda: self.translating
-        )
+        sync = Completion(outputs.command_sync, outputs.before_sync)
+        commands = Commands(self.features, self.cache, self.stalls, self.ats, sync, lambda: self.translating)
         self._commands = CommandQueue(self.registers, memory, errors, command_bits, commands.execute)
         self._bypass = 0
         self._bind()
@@ -126,20 +128,20 @@ class Smmu:
         now.
         """
         self.ats.expire(self._clock_ns())
-        return self._commands.consume(COMMANDS_A_WRITE) == COMMANDS_A_WRITE
+        return self._commands.consume(self._turn) == self._turn
 
     def acknowledge(self, tag: int, stream: int | None = None) -> None:
         """Take a completion of an Invalidation Request, from the device behind `stream` where that is known;
         a CMD_SYNC may have waited for it.
         """
         if self.ats.acknowledge(tag, stream):
-            self._commands.consume(COMMANDS_A_WRITE)
+            self._commands.consume(self._turn)
 
     def forget_device(self, stream: int) -> None:
         """The device behind a stream is gone: nothing waits for it any more."""
         self.ats.forget_stream(stream)
         self.stalls.terminate(stream)
-        self._commands.consume(COMMANDS_A_WRITE)
+        self._commands.consume(self._turn)
 
     def _bind(self) -> None:
         for name, handler in (
@@ -171,7 +173,7 @@ class Smmu:
         self.registers["IRQ_CTRLACK"] = self.registers["IRQ_CTRL"]
 
     def _run_commands(self, _value: int) -> None:
-        self._commands.consume(COMMANDS_A_WRITE)
+        self._commands.consume(self._turn)
 
     def _retry_unrecorded(self, _value: int) -> None:
         if self.events.writable:

@@ -108,7 +108,7 @@ class Lookup:
 
     def entry(self, table: StreamTable, request: Request) -> StreamEntry | Refusal:
         """Return the STE of a transaction's stream, or why it is refused."""
-        image = self._stream_entry(table, request)
+        image = self.image(table, request)
         if isinstance(image, Refusal):
             return image
         return decode_ste(image, self.features) or Refusal(Event(q.C_BAD_STE, request))
@@ -122,8 +122,8 @@ class Lookup:
             return index or Configuration(entry, None)
         return self._with_context(entry, index, request)
 
-    def _stream_entry(self, table: StreamTable, request: Request) -> int | Refusal:
-        """§3.3.1: return the STE's image."""
+    def image(self, table: StreamTable, request: Request) -> int | Refusal:
+        """Return the image of the STE of a transaction's stream, or why there is none (§3.3.1)."""
         stream = request.stream
         if stream >> min(table.log2size, self.features.stream_bits):
             return Refusal(Event(q.C_BAD_STREAMID, request))

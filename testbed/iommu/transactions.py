@@ -147,6 +147,11 @@ class Transactions:
             return self._abort(None)
         return Granted(request.address, ALL_PERMISSIONS, PAGE_SIZE_BYTES)
 
+    def entry_image(self, stream: int) -> int | None:
+        """Return a stream's STE as it is in memory now, None where there is none that could be read."""
+        image = self._lookup.image(self._table(), Request(stream, 0))
+        return None if isinstance(image, Refusal) else image
+
     # Untranslated transactions
 
     @property

@@ -137,6 +137,14 @@ class SmmuDriver:
         # what stage 1 and 2 came to together is kept by input address, which this does not name (§4.4.3)
         self.command(entries.command(q.OP_TLBI_NH_ALL, (q.TLBI_VMID, vmid)))
 
+    def invalidate_stage1(self, asid: int, address: int, length_bytes: int) -> None:
+        """Have the translations of a range of an address space forgotten; `sync` waits for it."""
+        if length_bytes > _BY_ADDRESS_MAX_BYTES:
+            self.command(entries.command(q.OP_TLBI_NH_ASID, (q.TLBI_ASID, asid)))
+            return
+        for page, _ in split_pages(address, length_bytes):
+            self.command(entries.invalidate_by_address(q.OP_TLBI_NH_VA, page, asid=asid))
+
     def _consumed(self) -> int:
         consumer = self._get("CMDQ_CONS")
         self._consumer = s.INDEX.get(consumer) % (2 << COMMAND_BITS)

@@ -9,7 +9,7 @@ Not modelled: functions that are taken from a running guest without its driver's
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,13 +82,12 @@ class Assignments:
         else:
             image = entries.nested_entry(guest_entry, function.vmid, function.stage2.root, function.ats)
         self._driver.set_entry(stream, image)
-        self._forget(function)
+        self.complete((stream,))
 
     def block(self, stream: int) -> None:
         """Stop a function's transactions, each of which is then aborted in silence."""
-        function = self._by_stream[stream]
         self._driver.set_entry(stream, entries.abort_entry())
-        self._forget(function)
+        self.complete((stream,))
 
     def release(self, stream: int) -> None:
         """Take a function back: first its transactions, then the windows, which others may share."""
@@ -108,13 +107,25 @@ class Assignments:
         if not functions:
             return
         self._driver.invalidate_stage2(functions[0].vmid, gpa, length_bytes)
-        self._driver.sync()
-        cached = [function for function in functions if function.ats]
-        for function in cached:
-            # by input address, which is a guest physical one only without a stage 1: so, everything
-            self._driver.command(entries.invalidate_device(function.stream))
-        if cached:
+        self.complete(function.stream for function in functions)
+
+    def complete(self, streams: Iterable[int]) -> None:
+        """Return when invalidations asked for before are complete in the SMMU and in the devices' caches.
+
+        A device that does not answer is reported and waited for no longer: it is gone, or will be ended.
+        """
+        cached = [self._by_stream[stream] for stream in streams if self._by_stream[stream].ats]
+        try:
+            # the SMMU's own first: else a device could ask for an old translation again
             self._driver.sync()
+            for function in cached:
+                # by input address, which only without stage 1 is a guest physical one: so, everything
+                self._driver.command(entries.invalidate_device(function.stream))
+            if cached:
+                self._driver.sync()
+        except DeviceError as error:
+            names = ", ".join(function.name for function in cached) or "the SMMU"
+            self._report("", names, "invalidation_timeout", str(error))
 
     def take_events(self) -> None:
         """Take what the SMMU recorded and tell it to whom it belongs."""
@@ -125,11 +136,6 @@ class Assignments:
                 self._report("", f"stream {event.stream:#x}", event.name, "no guest has this function")
             elif not function.on_event(event):
                 self._report(function.guest, function.name, event.name, _told(event))
-
-    def _forget(self, function: Assigned) -> None:
-        if function.ats:
-            self._driver.command(entries.invalidate_device(function.stream))
-            self._driver.sync()
 
     @staticmethod
     def _stage2_entry(function: Assigned) -> int:
