@@ -1,0 +1,408 @@
+"""The driver of the 82576's physical function: brings the device up, owns what virtual functions may do.
+
+Reference: 82576 datasheet (320961, revision 2.63) §4.6 (initialization), §7.10 (virtualization); what it sets
+follows Linux's igb with `ip link set DEV vf N`. The PF's own queues are a bridge's uplink (`PfUplink`); this
+file has the rest: reset, virtual functions, pools, filters, anti-spoofing, rates, link, interrupts. Not used:
+RSS, header split, flow control, wake-up, MACsec, IPsec.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from testbed.errors import ConfigError, DeviceError
+from testbed.net.mac import format_mac
+from testbed.spec import igb, igb_mailbox, igb_pci, pci
+from testbed.spec.igb import field, mask
+from testbed.vmm.pf_filters import Filters
+from testbed.vmm.pf_functions import Vf, VfDriverState, VfSettings
+from testbed.vmm.pf_mailbox import MailboxService
+from testbed.vmm.pf_registers import PfRegisters, RegisterBus
+
+VECTOR_OTHER: Final = 0
+VECTOR_RECEIVE: Final = 1
+VECTOR_SEND: Final = 2
+VECTORS: Final = 3
+_ALL: Final = 0xFFFF_FFFF
+_OUR_VECTORS: Final = (1 << VECTORS) - 1
+_OTHER_INTERVAL_US: Final = 50
+"""A flood of mailbox messages interrupts no more often."""
+_RATE_WINDOW: Final = 0x14
+"""RTTBCNRM: what igb writes for frames of the usual size."""
+_FRAME_MIN_BYTES: Final = 64
+_CAUSES: Final = mask("IMS", "LSC", "SWMB", "DOUTSYNC")
+_DEFAULT_FRAME_BYTES: Final = 1518
+
+
+class ConfigurationBus(Protocol):
+    """A function's configuration space."""
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """Return a register."""
+        ...
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """Write a register."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What an interrupt controller wants an MSI to write."""
+
+    address: int
+    data: int
+
+
+@dataclass(frozen=True)
+class PfBus:
+    """The PF's register spaces, as a driver has them mapped."""
+
+    registers: RegisterBus
+    messages: RegisterBus
+    """The MSI-X table."""
+    configuration: ConfigurationBus
+
+
+@dataclass(frozen=True)
+class PfDriverConfig:
+    """What the topology says about one NIC.
+
+    vectors: where its `VECTORS` interrupts go. vfs: one for each virtual function.
+    """
+
+    name: str
+    vectors: Sequence[Message]
+    vfs: Sequence[VfSettings]
+
+
+class PfDriver:
+    """One NIC. DeviceError where it does not come up, ConfigError for settings that it cannot have.
+
+    on_link: called when the link to the wire comes or goes. report: told of what a virtual function did
+    wrong, by number, reason and detail.
+    """
+
+    def __init__(
+        self,
+        bus: PfBus,
+        config: PfDriverConfig,
+        clock: Callable[[], int],
+        on_link: Callable[[bool], None],
+        report: Callable[[int, str, str], None],
+    ) -> None:
+        if len(config.vfs) >= igb.POOLS:
+            raise ConfigError(
+                f"{config.name}: at most {igb.POOLS - 1} VFs, for the PF needs a pool of its own, "
+                f"not {len(config.vfs)}"
+            )
+        for settings in config.vfs:
+            settings.check()
+        self.config, self._bus, self._on_link, self._report = config, bus, on_link, report
+        self.registers = PfRegisters(bus.registers)
+        self.vfs = [Vf(number, settings) for number, settings in enumerate(config.vfs)]
+        self.pool = len(self.vfs)
+        """The PF's pool and queue: the one behind those of its virtual functions."""
+        self._filters = Filters(self.registers, self.pool)
+        self._mailbox = MailboxService(self.registers, self.vfs, self, clock)
+        self.link_up = False
+        self.mac = bytes(6)
+
+    # bring-up (§4.6)
+
+    def start(self) -> None:
+        """Reset the device and bring it up: virtual functions exist and wait for their drivers after this."""
+        self._enable_bus_master()
+        self._reset_device()
+        self.mac = self._read_mac()
+        self._create_vfs()
+        self._set_up_switch()
+        self._set_up_interrupts()
+        for vf in self.vfs:
+            self._stop_vf(vf)
+            self._set_rate(vf)
+        registers = self.registers
+        registers.change("CTRL", 0, mask("CTRL", "SLU"))
+        self._mailbox.start()
+        registers.write("IMS", _CAUSES)
+        registers.write("EIMS", _OUR_VECTORS)
+        registers.change("CTRL_EXT", 0, mask("CTRL_EXT", "PFRSTD", "DRV_LOAD"))
+        self._look_at_link()
+
+    def stop(self) -> None:
+        """Turn the device off: virtual functions are gone after this."""
+        registers = self.registers
+        registers.write("IMC", _ALL)
+        registers.write("EIMC", _ALL)
+        registers.write("RCTL", 0)
+        registers.write("TCTL", 0)
+        self._write_sriov("SRIOV_CONTROL", 0)
+        self._write_sriov("NUM_VFS", 0)
+        registers.write("CTRL", registers.read("CTRL") | mask("CTRL", "RST"))
+
+    def _enable_bus_master(self) -> None:
+        command = pci.HEADER["COMMAND"].offset
+        self._bus.configuration.write(command, 2, pci.HEADER.mask("COMMAND", "MEMORY", "BUS_MASTER"))
+
+    def _reset_device(self) -> None:
+        registers = self.registers
+        registers.write("IMC", _ALL)
+        registers.write("EIMC", _ALL)
+        registers.write("RCTL", 0)
+        registers.write("TCTL", mask("TCTL", "PSP"))
+        registers.write("CTRL", registers.read("CTRL") | mask("CTRL", "RST"))
+        registers.forget()
+        registers.wait("CTRL", mask("CTRL", "RST"), 0, "finish its reset")
+        registers.wait("EECD", mask("EECD", "AUTO_RD"), mask("EECD", "AUTO_RD"), "read its EEPROM")
+        registers.write("IMC", _ALL)
+        registers.read("ICR")
+
+    def _read_mac(self) -> bytes:
+        low, high = self.registers.read("RAL"), self.registers.read("RAH")
+        if not high & mask("RAH", "AV"):
+            raise DeviceError(f"{self.config.name}: the device has no Ethernet address in its EEPROM")
+        return low.to_bytes(4, "little") + field("RAH", "RAH").get(high).to_bytes(2, "little")
+
+    def _create_vfs(self) -> None:
+        """NumVFs before VF Enable, which fixes it (PCIe §9.3.3.7)."""
+        self._write_sriov("SRIOV_CONTROL", pci.SRIOV.mask("SRIOV_CONTROL", "ARI_HIERARCHY"))
+        if self.vfs:
+            self._write_sriov("NUM_VFS", len(self.vfs))
+            names = ("ARI_HIERARCHY", "VF_MSE", "VF_ENABLE")
+            self._write_sriov("SRIOV_CONTROL", pci.SRIOV.mask("SRIOV_CONTROL", *names))
+
+    def _write_sriov(self, name: str, value: int) -> None:
+        reg = pci.SRIOV[name]
+        self._bus.configuration.write(igb_pci.SRIOV + reg.offset, reg.size, value)
+
+    def _set_up_switch(self) -> None:
+        """Pools, replication, loopback and filters; the PF's pool takes what no other is named for."""
+        registers = self.registers
+        self._filters.reset(self.mac)
+        registers.write("VT_CTL", field("VT_CTL", "DEF_PL").put(self.pool) | mask("VT_CTL", "RPL_EN"))
+        registers.write("MRQC", field("MRQC", "MRQ_ENABLE").put(igb.MRQ_VMDQ))
+        registers.write("VFRE", 1 << self.pool)
+        registers.write("VFTE", 1 << self.pool)
+        registers.write("QDE", 0)  # a full receiver holds its sender back instead of losing frames
+        registers.write("RLPML", igb.REGISTERS["RLPML"].reset)
+        self._set_anti_spoof()
+        registers.write("RCTL", mask("RCTL", "EN", "UPE", "MPE", "LPE", "BAM", "SECRC"))
+        registers.write("TCTL", igb.REGISTERS["TCTL"].reset | mask("TCTL", "EN", "PSP"))
+
+    def _set_up_interrupts(self) -> None:
+        """MSI-X: other causes on vector 0, the queues' on 1 and 2, as igb has them."""
+        entry = pci.MSIX_ENTRY
+        for number, message in enumerate(self.config.vectors):
+            values = {
+                "address_low": message.address & _ALL, "address_high": message.address >> 32,
+                "data": message.data, "control": 0,
+            }  # fmt: skip
+            for name, value in values.items():
+                self._bus.messages.write32(number * entry.size + entry.offset(name), value)
+        control = pci.MSIX["MSIX_CONTROL"]
+        enable = pci.MSIX.mask("MSIX_CONTROL", "ENABLE")
+        self._bus.configuration.write(igb_pci.MSIX + control.offset, control.size, enable)
+        registers = self.registers
+        registers.write("GPIE", mask("GPIE", "NSICR", "MULTIPLE_MSIX", "EIAME", "PBA_SUPPORT"))
+        registers.write(
+            "IVAR_MISC", field("IVAR_MISC", "OTHER").put(VECTOR_OTHER) | mask("IVAR_MISC", "OTHER_VALID")
+        )
+        rx = field("IVAR", "RX").put(VECTOR_RECEIVE) | mask("IVAR", "RX_VALID")
+        tx = field("IVAR", "TX").put(VECTOR_SEND) | mask("IVAR", "TX_VALID")
+        registers.write("IVAR", rx | tx, self.pool)
+        registers.write("EITR", field("EITR", "INTERVAL").put(_OTHER_INTERVAL_US), VECTOR_OTHER)
+        registers.write("EIAC", _OUR_VECTORS)
+        registers.write("EIAM", _OUR_VECTORS)
+
+    # interrupts and time
+
+    def handle_interrupt(self, vector: int) -> bool:
+        """Do what vector 0 asks for; the queues' vectors ask for nothing but that they be looked at."""
+        if vector != VECTOR_OTHER:
+            self.registers.write("EIMS", 1 << vector)
+            return True
+        causes = self.registers.read("ICR")
+        if causes & mask("ICR", "DOUTSYNC"):
+            self._look_at_spoofers()
+        if causes & mask("ICR", "SWMB"):
+            self._look_at_resets()
+            self._mailbox.serve()
+        if causes & mask("ICR", "LSC"):
+            self._look_at_link()
+        self.registers.write("EIMS", 1 << VECTOR_OTHER)
+        return bool(causes)
+
+    def deadline_ns(self) -> int | None:
+        """Return when `on_timer` has something to do, or None."""
+        return self._mailbox.deadline_ns()
+
+    def on_timer(self, now_ns: int) -> bool:
+        """Do what is due; say whether anything was."""
+        return self._mailbox.on_timer(now_ns)
+
+    def _look_at_link(self) -> None:
+        up = bool(self.registers.read("STATUS") & mask("STATUS", "LU"))
+        changed, self.link_up = up != self.link_up, up
+        if changed:
+            for vf in self.vfs:
+                self._mailbox.notify(vf)
+            self._on_link(up)
+
+    def _look_at_resets(self) -> None:
+        """VFLRE: whatever these virtual functions were given is taken from them until they ask again."""
+        resets = self.registers.read("VFLRE")
+        if not resets:
+            return
+        self.registers.write("VFLRE", resets)
+        for vf in self.vfs:
+            if resets >> vf.number & 1:
+                vf.counts.resets += 1
+                self._stop_vf(vf)
+
+    def _look_at_spoofers(self) -> None:
+        queues = self.registers.read("WVBR")
+        for vf in self.vfs:
+            if (queues >> igb.vf_queue(vf.number, 0) | queues >> igb.vf_queue(vf.number, 1)) & 1:
+                vf.counts.spoof_events += 1
+                self._report(vf.number, "spoof", "sent with an address or VLAN that is not its own")
+
+    # the mailbox's policy
+
+    def reset_vf(self, vf: Vf) -> bool:
+        """A virtual function's driver starts; what it has from before is gone."""
+        vf.driver = VfDriverState()
+        self._filters.remove_addresses(vf.number)
+        if not vf.settings.link:
+            self._apply(vf)
+            return False
+        vf.driver.clear_to_send = True
+        self._apply(vf)
+        return any(vf.settings.mac)
+
+    def set_mac(self, vf: Vf, mac: bytes) -> bool:
+        """An address of its own is for a virtual function that has none from the operator, or is trusted."""
+        fixed = any(vf.settings.mac) and not vf.settings.trust
+        if mac[0] & 1 or not any(mac) or (fixed and mac != vf.settings.mac):
+            self._refuse(vf, "mac", f"asked for the address {format_mac(mac)}")
+            return False
+        vf.driver.mac = mac
+        if vf.settings.trust:
+            vf.settings.mac = mac
+        self._apply(vf)
+        return True
+
+    def change_macs(self, vf: Vf, mac: bytes | None) -> bool:
+        """Further addresses are for trusted virtual functions."""
+        if not vf.settings.trust:
+            return False
+        if mac is None:
+            self._filters.remove_addresses(vf.number)
+            return True
+        return not mac[0] & 1 and any(mac) and self._filters.add_address(mac, vf.number)
+
+    def set_multicast(self, vf: Vf, hashes: tuple[int, ...], everything: bool) -> bool:
+        """Multicast by hash; the table is full of ones, so its pool alone decides."""
+        vf.driver.hashes, vf.driver.all_multicast = hashes, everything
+        self._filters.set_pool(vf)
+        return True
+
+    def set_vlan(self, vf: Vf, vlan: int, member: bool) -> bool:
+        """A virtual function with a VLAN from the operator has no other."""
+        if vf.settings.vlan:
+            return False
+        if vlan == 0:
+            return True
+        if member:
+            vf.driver.vlans.add(vlan)
+        else:
+            vf.driver.vlans.discard(vlan)
+        if self._filters.set_vlans(vf.number, vf.driver.vlans):
+            return True
+        vf.driver.vlans.discard(vlan)
+        self._refuse(vf, "vlan", f"asked for VLAN {vlan}, where the table is full")
+        return False
+
+    def set_frame_max(self, vf: Vf, frame_max_bytes: int) -> bool:
+        """The longest frame, as the driver of the virtual function counts it."""
+        if not _FRAME_MIN_BYTES <= frame_max_bytes <= igb_mailbox.FRAME_MAX_BYTES:
+            return False
+        vf.driver.frame_max_bytes = max(frame_max_bytes, _DEFAULT_FRAME_BYTES)
+        self._filters.set_pool(vf)
+        return True
+
+    def set_promiscuous(self, vf: Vf, multicast: bool) -> bool:
+        """Every multicast frame is for trusted virtual functions; to want none of it is for all."""
+        if multicast and not vf.settings.trust:
+            self._refuse(vf, "promiscuous", "asked for every multicast frame and is not trusted")
+            return False
+        vf.driver.all_multicast = multicast
+        self._filters.set_pool(vf)
+        return True
+
+    def _refuse(self, vf: Vf, reason: str, detail: str) -> None:
+        self._report(vf.number, f"mailbox_{reason}", detail)
+
+    # settings of the operator
+
+    def configure(self, number: int, settings: VfSettings) -> None:
+        """Give a virtual function other settings. ConfigError where it cannot have them."""
+        settings.check()
+        vf = self.vfs[number]
+        before, vf.settings = vf.settings, settings
+        self._set_anti_spoof()
+        self._set_rate(vf)
+        restart = before.mac != settings.mac or before.vlan != settings.vlan or before.link != settings.link
+        if restart:  # its driver has to ask anew for all that it had
+            vf.driver = VfDriverState()
+            self._filters.remove_addresses(number)
+        self._apply(vf)
+        if restart:
+            self._mailbox.notify(vf)
+
+    def set_uplink_addresses(self, macs: Sequence[bytes]) -> int:
+        """Name addresses that are reached through the PF, so that frames of virtual functions for them stay
+        off the wire; return how many there was room for. Those for the others go both ways.
+        """
+        self._filters.remove_addresses(self.pool)
+        return sum(self._filters.add_address(mac, self.pool) for mac in macs)
+
+    def _stop_vf(self, vf: Vf) -> None:
+        vf.driver = VfDriverState()
+        self._filters.remove_addresses(vf.number)
+        self._apply(vf)
+
+    def _apply(self, vf: Vf) -> None:
+        """Make the device do what is known of a virtual function; its pool is open last and closed first."""
+        registers, bit = self.registers, 1 << vf.number
+        if not vf.running:
+            registers.write("VFRE", self._enabled())
+            registers.write("VFTE", self._enabled())
+        self._filters.set_vf_address(vf.number, vf.mac)
+        self._filters.set_vlans(vf.number, {vf.settings.vlan} if vf.settings.vlan else vf.driver.vlans)
+        self._filters.set_pool(vf)
+        if vf.running:
+            registers.write("VFRE", self._enabled() | bit)
+            registers.write("VFTE", self._enabled() | bit)
+
+    def _enabled(self) -> int:
+        return sum(1 << vf.number for vf in self.vfs if vf.running) | 1 << self.pool
+
+    def _set_anti_spoof(self) -> None:
+        checked = sum(1 << vf.number for vf in self.vfs if vf.settings.spoof_check)
+        value = field("DTXSWC", "MACAS").put(checked) | field("DTXSWC", "VLANAS").put(checked)
+        self.registers.write("DTXSWC", value | mask("DTXSWC", "LOOPBACK_EN"))
+
+    def _set_rate(self, vf: Vf) -> None:
+        """§8.12: the link's rate divided by RF; both queues of the virtual function have it."""
+        rate = vf.settings.rate_bits_per_second
+        value = 0
+        if rate:
+            divisor = (igb.LINK_BITS_PER_SECOND << igb.RATE_FRACTION_BITS) // rate
+            fraction = field("RTTBCNRC", "RF_DEC").get(divisor)
+            whole = min(divisor >> igb.RATE_FRACTION_BITS, (1 << field("RTTBCNRC", "RF_INT").width) - 1)
+            value = field("RTTBCNRC", "RF_DEC").put(fraction) | field("RTTBCNRC", "RF_INT").put(whole)
+            value |= mask("RTTBCNRC", "RS_ENA")
+        for queue in range(igb.VF_QUEUES):
+            self.registers.write("RTTDQSEL", igb.vf_queue(vf.number, queue))
+            self.registers.write("RTTBCNRM", _RATE_WINDOW)
+            self.registers.write("RTTBCNRC", value)
