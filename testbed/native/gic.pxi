@@ -11,6 +11,7 @@ cdef extern from "cpu_interface.h" nogil:
         uint32_t lpi_configs
         bint inside
     uint32_t GIC_LIST_REGISTERS
+    uint32_t GIC_HCR_TDIR_MASK
     uint32_t LPI_LPI_FIRST
     uint32_t LPI_VLPIS
     uint32_t LPI_VLPI_WORDS
@@ -138,6 +139,11 @@ cdef class VirtualCpuInterface(Watched):
     def set_binary_point(self, uint32_t value, uint32_t group=1):
         """Write ICV_BPR<group>."""
         icv_set_binary_point(&self.cpu, group, value)
+
+    @property
+    def traps_deactivate(self):
+        """ICH_HCR_EL2.TDIR: a write of ICC_DIR is an exit."""
+        return load_u32(&self.cpu.page.ich_hcr) & GIC_HCR_TDIR_MASK != 0
 
     @property
     def vmcr(self):
