@@ -90,7 +90,7 @@ class IommuChild:
 
     def _driver(self) -> SmmuDriver:
         window = self.segments[f"{NAME}.window"].pinned
-        bell = self._bell(Bell(window, bar_window.BELL_TO_DEVICE))
+        bell = self.bell(Bell(window, bar_window.BELL_TO_DEVICE))
         registers = BarPort(Requester(window, bell.ring, wait), iommu_window.SPACE_SMMU)
         self.frames = FrameAllocator(self.memory, TABLES + TABLES_BYTES // 2, TABLES_BYTES // 2)
         self._next = TABLES
@@ -99,10 +99,10 @@ class IommuChild:
     def _client(self, streams: tuple[int, ...], ats: bool) -> DmaClient:
         page = self.segments["nic0.dma"].pinned
         shared = SharedArea(page, SLOTS, self.segments["nic0.sram"].pinned)
-        bell = self._bell(Bell(page, dma_area.BELL_TO_IOMMU))
+        bell = self.bell(Bell(page, dma_area.BELL_TO_IOMMU))
         return DmaClient(shared, streams, bell, self.memory if ats else None)
 
-    def _bell(self, bell: Bell) -> Doorbell:
+    def bell(self, bell: Bell) -> Doorbell:
         self._bells.append(Doorbell(bell, self._context, self._endpoint))
         return self._bells[-1]
 
