@@ -1,7 +1,7 @@
 """Types of the native extension."""
 
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, TypeVar, overload
 
 from typing_extensions import Buffer
 
@@ -114,6 +114,29 @@ class ExitMailbox:
 
 class ExitRequests(Watched):
     def __init__(self, page: Pinned) -> None: ...
+    @overload
+    def know(
+        self,
+        gpa: int,
+        size_log2: int,
+        write: Literal[False],
+        function: Callable[[], int],
+        counters: Pinned,
+        reason: int,
+        register: int,
+    ) -> None: ...
+    @overload
+    def know(
+        self,
+        gpa: int,
+        size_log2: int,
+        write: Literal[True],
+        function: Callable[[int], None],
+        counters: Pinned,
+        reason: int,
+        register: int,
+    ) -> None: ...
+    def serve(self) -> int: ...
     def take(self) -> tuple[int, int, int, int] | None: ...
     def registers(self) -> tuple[int, int, int, int]: ...
     def answer(self, result: int) -> None: ...

@@ -17,6 +17,8 @@ cdef extern from "layouts.h":
         uint64_t gpa
         uint32_t valid
     uint32_t VCPU_PAGE_DOORBELL_MATCHES
+    uint64_t VCPU_PAGE_ESR_MMIO_MASK, VCPU_PAGE_ESR_MMIO, VCPU_PAGE_ESR_WNR_MASK
+    uint32_t VCPU_PAGE_ESR_SAS_SHIFT
 
 
 cdef class ExitMailbox:
@@ -81,6 +83,17 @@ cdef class ExitMailbox:
         return self.p.exit_result_x[0], self.p.exit_result_x[1], self.p.exit_result_x[2], self.p.exit_result_x[3]
 
 
+cdef uint64_t _MMIO_MASK = VCPU_PAGE_ESR_MMIO_MASK
+cdef uint64_t _MMIO = VCPU_PAGE_ESR_MMIO
+
+
+cdef object _access_key(uint64_t gpa, uint64_t size_log2, bint write):
+    """Device windows lie below 2^60: the rest of an address cannot be lost without missing the window."""
+    if gpa >> 60:
+        return None
+    return (gpa << 3) | (size_log2 << 1) | write
+
+
 cdef bint _exit_ready(void* what) noexcept nogil:
     cdef exit_page* p = <exit_page*>what
     return load_acquire_u32(&p.exit_request) != load_acquire_u32(&p.exit_reply)
@@ -90,17 +103,67 @@ cdef bint _exit_arm(void* what) noexcept nogil:
     return _exit_ready(what)
 
 
+cdef class _KnownAccess:
+    """An access whose device was found once: what to call, and the two words that count it."""
+
+    cdef object function
+    cdef uint64_t* reason
+    cdef uint64_t* register
+    cdef uint64_t mask
+    cdef Pinned counters
+
+
 cdef class ExitRequests(Watched):
-    """The vmm's side. Ready while an exit waits for its answer; every value in the page is the guest's to write."""
+    """The vmm's side. Ready while an exit waits for its answer; every value in the page is the guest's to write.
+
+    Loads and stores that were made known are served at once, without looking for their device again.
+    """
 
     cdef Pinned page
     cdef exit_page* p
     cdef uint32_t number
+    cdef dict known
 
     def __init__(self, Pinned page):
         self.page = page
         self.p = <exit_page*>_at(page, 0, sizeof(exit_page))
+        self.known = {}
         self.w = watched(self.p, _exit_ready, _exit_arm, _nothing, True)
+
+    def know(self, uint64_t gpa, uint32_t size_log2, bint write, function, Pinned counters, Py_ssize_t reason, Py_ssize_t register):
+        """Have `serve` call `function` (with the value of a store) for an access; `reason` and `register` are offsets of its counters."""
+        cdef _KnownAccess access = _KnownAccess.__new__(_KnownAccess)
+        access.function, access.counters = function, counters
+        access.reason = <uint64_t*>_at(counters, reason, 8)
+        access.register = <uint64_t*>_at(counters, register, 8)
+        access.mask = 0xffffffffffffffff >> (64 - (8 << size_log2))
+        self.known[_access_key(gpa, size_log2, write)] = access
+
+    def serve(self):
+        """Answer an access that is known; return 1 where there was one, 0 where no exit is asked for, -1 where `take` must be called."""
+        cdef _KnownAccess access
+        cdef uint64_t syndrome
+        cdef bint write
+        self.number = load_acquire_u32(&self.p.exit_request)
+        if load_acquire_u32(&self.p.exit_reply) == self.number:
+            return 0
+        syndrome = self.p.exit_syndrome
+        if self.p.exit_reason or (syndrome & _MMIO_MASK) != _MMIO:
+            return -1
+        write = (syndrome & VCPU_PAGE_ESR_WNR_MASK) != 0
+        found = self.known.get(_access_key(self.p.exit_gpa, (syndrome >> VCPU_PAGE_ESR_SAS_SHIFT) & 3, write))
+        if found is None:
+            return -1
+        access = <_KnownAccess>found
+        access.reason[0] += 1
+        access.register[0] += 1
+        if write:
+            access.function(self.p.exit_data & access.mask)
+            self.p.exit_result = 0
+        else:
+            self.p.exit_result = <uint64_t>access.function() & access.mask
+        store_release_u32(&self.p.exit_reply, self.number)
+        return 1
 
     def take(self):
         """Return (reason, syndrome, address, data) of the exit that is asked for, or None."""

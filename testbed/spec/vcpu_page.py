@@ -91,6 +91,11 @@ EC_DATA_ABORT_LOWER: Final = 0x24
 EC_HVC64: Final = 0x16
 DFSC_TRANSLATION_L0: Final = 0x04
 """Translation fault; the level is added."""
+ESR_MMIO_MASK: Final = ESR_EC.mask | ISS_ISV.mask
+ESR_MMIO: Final = ESR_EC.put(EC_DATA_ABORT_LOWER) | ISS_ISV.mask
+"""A load or store whose size, direction and value are known: `ESR_EL2 & ESR_MMIO_MASK`."""
+ESR_SAS_SHIFT: Final = ISS_SAS.lsb
+ESR_WNR_MASK: Final = ISS_WNR.mask
 
 # Exit qualification for I/O instructions, Intel SDM volume 3, table 28-5
 

@@ -7,22 +7,16 @@ device answers reads as zero and is counted. One exit of a vCPU is answered a tu
 them delays nobody. Not modelled: exits for any other reason, sign extension, string I/O.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from testbed.messages.doorbell import Ringer
 from testbed.native import ExitRequests, Pinned
-from testbed.observe.counters import Counters
+from testbed.observe.counters import WORD_BYTES, Counters
 from testbed.spec import vcpu_page as spec
-from testbed.vmm.bus import Bus
+from testbed.vmm.bus import Bus, Window
 from testbed.vmm.hypercalls import Hypercalls
 
-_MMIO_MASK: Final = spec.ESR_EC.mask | spec.ISS_ISV.mask
-_MMIO: Final = spec.ESR_EC.put(spec.EC_DATA_ABORT_LOWER) | spec.ISS_ISV.put(1)
-_HVC: Final = spec.EC_HVC64
-_SAS_LSB: Final = spec.ISS_SAS.lsb
-_WNR: Final = spec.ISS_WNR.mask
-_SIZES_BYTES: Final = (1, 2, 4, 8)
 _KNOWN_MAX: Final = 4096
 """Accesses whose device is remembered: a guest chooses which it makes."""
 
@@ -38,58 +32,28 @@ class _Space:
 
     def __init__(self, bus: Bus, counters: Counters, report: Report) -> None:
         self._bus, self._counters, self._report = bus, counters, report
-        self._words = counters.words
-        self._readers: dict[int, tuple[Callable[[int, int], int], int, int]] = {}
-        self._writers: dict[int, tuple[Callable[[int, int, int], None], int, int]] = {}
 
     def read(self, address: int, size_bytes: int) -> int:
         """Return what a load or a port input gives."""
-        known = self._readers.get(address << 4 | size_bytes)
-        if known is None:
-            return self._read_any(address, size_bytes)
-        read, offset, index = known
-        self._words[index] += 1
-        return read(offset, size_bytes) & (1 << 8 * size_bytes) - 1
+        found = self._found("load", address, size_bytes, write=False)
+        if found is None:
+            return 0
+        return found.device.read(address - found.base, size_bytes) & (1 << 8 * size_bytes) - 1
 
     def write(self, address: int, size_bytes: int, value: int) -> None:
         """Do a store or a port output."""
-        known = self._writers.get(address << 4 | size_bytes)
-        if known is None:
-            self._write_any(address, size_bytes, value)
-            return
-        write, offset, index = known
-        self._words[index] += 1
-        write(offset, size_bytes, value & (1 << 8 * size_bytes) - 1)
+        found = self._found("store", address, size_bytes, write=True)
+        if found is not None:
+            found.device.write(address - found.base, size_bytes, value & (1 << 8 * size_bytes) - 1)
 
-    def _read_any(self, address: int, size_bytes: int) -> int:
+    def _found(self, what: str, address: int, size_bytes: int, *, write: bool) -> Window | None:
         window = self._bus.find(address, size_bytes)
         if window is None:
-            self._nobody("load", address, size_bytes)
-            return 0
-        offset = address - window.base
-        if window.registers is not None:
-            index = window.registers.index(offset, write=False)
-            self._words[index] += 1
-            if len(self._readers) < _KNOWN_MAX:
-                self._readers[address << 4 | size_bytes] = window.device.read, offset, index
-        return window.device.read(offset, size_bytes) & (1 << 8 * size_bytes) - 1
-
-    def _write_any(self, address: int, size_bytes: int, value: int) -> None:
-        window = self._bus.find(address, size_bytes)
-        if window is None:
-            self._nobody("store", address, size_bytes)
-            return
-        offset = address - window.base
-        if window.registers is not None:
-            index = window.registers.index(offset, write=True)
-            self._words[index] += 1
-            if len(self._writers) < _KNOWN_MAX:
-                self._writers[address << 4 | size_bytes] = window.device.write, offset, index
-        window.device.write(offset, size_bytes, value & (1 << 8 * size_bytes) - 1)
-
-    def _nobody(self, what: str, address: int, size_bytes: int) -> None:
-        self._counters.add("exits.unknown_address")
-        self._report("vcpu", "unknown_address", f"{what} of {size_bytes} bytes at {address:#x}")
+            self._counters.add("exits.unknown_address")
+            self._report("vcpu", "unknown_address", f"{what} of {size_bytes} bytes at {address:#x}")
+        elif window.registers is not None:
+            self._counters.words[window.registers.index(address - window.base, write=write)] += 1
+        return window
 
 
 class ExitHandler:
@@ -99,35 +63,57 @@ class ExitHandler:
         self, page: Pinned, bus: Bus, ports: Bus, bell: Ringer, counters: Counters, report: Report
     ) -> None:
         self.requests = ExitRequests(page)
+        self._bus, self._bell, self._counters, self._report = bus, bell, counters, report
         self._memory, self._ports = _Space(bus, counters, report), _Space(ports, counters, report)
         self._hypercalls = Hypercalls(counters)
-        self._bell, self._counters, self._report = bell, counters, report
-        self._words = counters.words
-        self._reads = counters.index["exits.mmio_read"]
-        self._writes = counters.index["exits.mmio_write"]
+        self._counter_page = Pinned(counters.buffer)
+        self._known = 0
 
     def handle(self) -> bool:
         """Answer the exit that is asked for; True: there was one."""
-        asked = self.requests.take()
-        if asked is None:
+        served = self.requests.serve()
+        if not served:
             return False
-        reason, syndrome, address, data = asked
-        if reason == spec.EXIT_EXCEPTION and syndrome & _MMIO_MASK == _MMIO:
-            size_bytes = _SIZES_BYTES[syndrome >> _SAS_LSB & 3]
-            if syndrome & _WNR:
-                self._words[self._writes] += 1
-                self._memory.write(address, size_bytes, data)
-                self.requests.answer(0)
-            else:
-                self._words[self._reads] += 1
-                self.requests.answer(self._memory.read(address, size_bytes))
-        else:
-            self._answer_other(reason, syndrome, data)
+        if served < 0 and (asked := self.requests.take()) is not None:
+            self._answer(*asked)
         self._bell.ring()
         return True
 
+    def _answer(self, reason: int, syndrome: int, address: int, data: int) -> None:
+        if reason == spec.EXIT_EXCEPTION and syndrome & spec.ESR_MMIO_MASK == spec.ESR_MMIO:
+            self.requests.answer(self._mmio(syndrome, address, data))
+        else:
+            self._answer_other(reason, syndrome, data)
+
+    def _mmio(self, syndrome: int, address: int, data: int) -> int:
+        """Do an access that is not known yet; it is from then on, if it is to a register that counts."""
+        size_log2, write = spec.ISS_SAS.get(syndrome), bool(spec.ISS_WNR.get(syndrome))
+        size_bytes = 1 << size_log2
+        self._counters.add("exits.mmio_write" if write else "exits.mmio_read")
+        window = self._bus.find(address, size_bytes)
+        if window is not None and window.registers is not None and self._known < _KNOWN_MAX:
+            self._know(window, address, size_log2, write)
+        if write:
+            self._memory.write(address, size_bytes, data)
+            return 0
+        return self._memory.read(address, size_bytes)
+
+    def _know(self, window: Window, address: int, size_log2: int, write: bool) -> None:
+        self._known += 1
+        assert window.registers is not None
+        offset, size_bytes = address - window.base, 1 << size_log2
+        register = window.registers.index(offset, write=write) * WORD_BYTES
+        if write:
+            store = partial(window.device.write, offset, size_bytes)
+            reason = self._counters.offset("exits.mmio_write")
+            self.requests.know(address, size_log2, True, store, self._counter_page, reason, register)
+        else:
+            load = partial(window.device.read, offset, size_bytes)
+            reason = self._counters.offset("exits.mmio_read")
+            self.requests.know(address, size_log2, False, load, self._counter_page, reason, register)
+
     def _answer_other(self, reason: int, syndrome: int, data: int) -> None:
-        if reason == spec.EXIT_EXCEPTION and spec.ESR_EC.get(syndrome) == _HVC:
+        if reason == spec.EXIT_EXCEPTION and spec.ESR_EC.get(syndrome) == spec.EC_HVC64:
             self._counters.add("exits.hvc")
             self.requests.answer_with(*self._hypercalls.call(*self.requests.registers()))
         elif reason == spec.EXIT_IO_INSTRUCTION and _is_port_io(syndrome):
