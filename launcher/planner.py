@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.external import external_entries
+from launcher.nics import Nic
 from launcher.nics.kind import Place
 from launcher.topology import vmm_name
 from launcher.topology_records import End, Flow, Guest, Host, Tap, Topology
@@ -200,11 +201,11 @@ def _phases(topology: Topology) -> tuple[tuple[FlowEntry, ...], ...]:
 
 
 def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
-    def mac(end: End) -> str:
-        return guests[end.guest].nics[end.nic].mac
+    def nic(end: End) -> Nic:
+        return guests[end.guest].nics[end.nic]
 
     host = guests[flow.source.guest].host
-    sunk = guests[flow.source.guest].nics[flow.source.nic].backend == "sink"
+    sunk = nic(flow.source).backend == "sink"
     mean_bytes = sum(flow.frame_bytes) / len(flow.frame_bytes) if flow.frame_bytes else 0.0
     return FlowEntry(
         id=flow_id,
@@ -214,8 +215,8 @@ def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
         destination=vmm_name(host) if sunk else flow.destination.guest,
         source_nic=flow.source.nic,
         destination_nic=flow.destination.nic,
-        source_mac=mac(flow.source),
-        destination_mac=mac(flow.destination),
+        source_mac=nic(flow.source).mac,
+        destination_mac=nic(flow.destination).mac,
         frame_bytes=flow.frame_bytes,
         duration_ns=flow.duration_ns,
         count=flow.count,
@@ -224,4 +225,5 @@ def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
         capture=flow.capture,
         loops=flow.loops,
         captured_times=flow.captured_times,
+        padded_bytes=max(nic(end).padded_bytes for end in (flow.source, flow.destination)),
     )

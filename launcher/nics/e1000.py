@@ -16,6 +16,7 @@ from testbed.spec.e1000 import IO_REGISTERS, REGISTERS
 from testbed.spec.e1000_ring import (
     DESC_BYTES,
     ETHERNET_HEADER_BYTES,
+    FRAME_MIN_BYTES,
     RINGLEN_MIN_DESC,
     TRANSMIT_MAX_BYTES,
     VLAN_TAG_BYTES,
@@ -75,6 +76,11 @@ class E1000(NicRecord):
     ring_size: int
     frames_per_kick: int
     reset: Literal["io", "memory"]
+
+    @property
+    def padded_bytes(self) -> int:
+        """The least Ethernet frame (§13.4.33 PSP)."""
+        return FRAME_MIN_BYTES
 
     @property
     def registers(self) -> tuple[RegisterMap, ...]:

@@ -121,6 +121,11 @@ class NicRecord:
     interpose: tuple[InterposeEntry, ...] = ()
 
     @property
+    def padded_bytes(self) -> int:
+        """What it pads shorter frames to; 0 where it does not."""
+        return 0
+
+    @property
     def frame_bytes_max(self) -> int:
         """The largest frame it carries, without FCS."""
         return self.mtu + ETHERNET.size

@@ -47,7 +47,7 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
 
 
 def _e1000(parts: NicParts, nic: E1000Entry, prefix: str) -> E1000Driver:
-    config = E1000DriverConfig(nic.ring_size, nic.mtu, nic.frames_per_kick)
+    config = E1000DriverConfig(nic.ring_size, nic.mtu, nic.frames_per_kick, all_multicast=True)
     ports = PortWindow(parts.vcpu, nic.io_port) if nic.reset == "io" else None
     window = MmioWindow(parts.vcpu, nic.bar_gpa)
     return E1000Driver(window, parts.ram, parts.counters, prefix, config, ports)

@@ -300,6 +300,8 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     """Path of the pcap or pcapng file to replay."""
     loops: int = 1
     captured_times: bool = False
+    padded_bytes: int = 0
+    """What a NIC on the way pads shorter frames to, with zeros."""
 
     @property
     def comes_back(self) -> bool:

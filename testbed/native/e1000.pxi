@@ -44,7 +44,7 @@ cdef extern from "e1000_receive.h":
         uint32_t buffer_bytes, threshold_shift, small_bytes, wanted
         bint long_frames, strip_fcs, strip_tag, check_ip, check_tu, check_ipv6
         uint8_t packet_checksum_start
-        uint64_t rejected, copied
+        uint64_t copied
         port_counters_t* count
         e1000_statistics_t* stats
     void e1000_receive_reset(e1000_receive*)
@@ -247,11 +247,6 @@ cdef class E1000Receive(Watched):
     def waiting(self):
         """Descriptors that the frame in front waits for, or 0."""
         return self.q.wanted
-
-    @property
-    def rejected(self):
-        """Frames that the address and VLAN filters kept out."""
-        return self.q.rejected
 
     @property
     def bytes_copied(self):

@@ -7,14 +7,16 @@
 static const uint8_t zeros[64];
 
 void e1000_receive_reset(struct e1000_receive *q) {
-  q->ring.head = q->ring.tail = q->ring.size = q->wanted = 0;
+  q->ring.head = q->ring.tail = q->ring.size = 0;
+  if (q->wanted) q->wanted = 1; /* whoever waits is to hear of this */
   q->ring.enabled = q->over_threshold = false, q->ring.fault = 0;
 }
 
-/* Room again for a sender that waits; without a waiting frame there is nothing to say. */
+/* Room again for a sender that waits, or a receiver that is off, for which nobody is to wait. */
 int e1000_receive_ready(void *queue) {
   struct e1000_receive *q = queue;
   if (!q->wanted) return false;
+  if (!q->ring.enabled) return true;
   if (!ring_usable(&q->ring) || q->ring.head >= q->ring.size || q->ring.tail >= q->ring.size) return false;
   return ring_owned(&q->ring, q->ring.head) >= q->wanted;
 }
@@ -283,7 +285,7 @@ static enum put take_frame(struct e1000_receive *q, struct e1000_desc *ring, con
   struct incoming in;
   if (unlikely(f->len > VIRTIO_NET_FRAME_BYTES_MAX)) { q->count->dropped_too_long++; return PUT_DROP; }
   open_frame(&in, b, f);
-  if (!accept_frame(q, &in)) { q->rejected++; return PUT_DROP; }
+  if (!accept_frame(q, &in)) { q->count->frames_rejected++; return PUT_DROP; }
   if (unlikely(f->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM || f->gso_type)) return put_offloaded(q, ring, b, f, &in, events);
   prepare(q, &in);
   if (unlikely(oversize(q, in.padded + E1000_RING_FCS_BYTES))) return PUT_DROP;

@@ -17,7 +17,6 @@ struct e1000_receive {
   uint32_t small_bytes;                               /* RSRPD.SIZE; 0: off */
   uint32_t wanted;       /* descriptors that the frame in front needs; 0: nothing waits */
   bool over_threshold;   /* more descriptors were free than RDMTS says */
-  uint64_t rejected;     /* frames that the filter kept out */
   uint64_t copied;
   port_counters_t *count;
   e1000_statistics_t *stats;

@@ -165,7 +165,7 @@ static void send_packet(struct e1000_transmit *q, struct burst *b, struct packet
                         const struct e1000_desc *last) {
   uint8_t cmd = desc_cmd(last);
   bool tag = (cmd & E1000_RING_CMD_VLE) && q->vlan && p->len >= 12;
-  if (unlikely(!(cmd & E1000_RING_CMD_IFCS) && !tag && !strip_fcs(b, p))) { q->count->dropped_too_short++; return; }
+  if (unlikely(!(cmd & E1000_RING_CMD_IFCS) && !tag && !strip_fcs(b, p))) { q->count->dropped_bad_fcs++; return; }
   struct checksum wanted[3];
   uint32_t checksums = wanted_checksums(q, p, first, last, wanted), own = tag ? 12 : 0;
   for (uint32_t i = 0; i < checksums; i++)

@@ -82,3 +82,15 @@ def test_captured_file_without_a_frame_that_can_be_sent_is_told(
     write(path, frames)
     with pytest.raises(ConfigError, match=r"short\.pcap: "):
         load(path)
+
+
+def test_captured_frames_are_padded_as_a_nic_on_the_way_does(tmp_path: Path) -> None:
+    path = tmp_path / "short.pcap"
+    write(
+        path, [(0.0, OTHER + OTHER + b"\x08\x06" + b"x" * 28), (0.0, OTHER + OTHER + b"\x08\x00" + b"y" * 50)]
+    )
+    frames = load_captured(flow(kind="replay", capture=str(path), padded_bytes=60))
+    first = DESTINATION_MAC + SOURCE_MAC + b"\x08\x06" + b"x" * 28 + bytes(18)
+    assert frames.offsets.tolist() == [0, 60, 124]
+    assert frames.content[:60] == first
+    assert frames.digests[0] == frame_digest(first)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from testbed.address import GUEST_RAM_GPA, Hpa
 from testbed.errors import MemoryFault, StopRequested
+from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.vcpu import Vcpu
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
@@ -23,6 +24,7 @@ class Exit:
     """What a vmm finds in the page."""
 
     def __init__(self, words: SharedWords) -> None:
+        self.reason = words.load32(PAGE.offset("exit_reason"))
         self.esr = words.load64(PAGE.offset("exit_esr"))
         self.gpa = words.load64(PAGE.offset("exit_gpa"))
         self.data = words.load64(PAGE.offset("exit_data"))
@@ -136,3 +138,39 @@ def test_vcpu_any_address_below_ram_leaves_for_the_vmm(gpa: int, size_bytes: int
     told = [(left.gpa, left.data) for left in bench.exits]
     rung = bench.guest.counters["exits.doorbell"]
     assert told == [(aligned, 0), (aligned, data)][: 2 - rung]
+
+
+@pytest.mark.parametrize(("size_bytes", "size"), [(1, 0), (2, 1), (4, 3)])
+def test_vcpu_port_io_is_an_exit_of_its_own(bench: Bench, size_bytes: int, size: int) -> None:
+    """Intel SDM volume 3 table 28-5, typed by hand; basic exit reason 30."""
+    bench.result = 0x55
+    bench.vcpu.port_out(0xC004, 0x77, size_bytes)
+    assert bench.vcpu.port_in(0xC004, size_bytes) == 0x55
+    assert [left.esr for left in bench.exits] == [0xC004 << 16 | size, 0xC004 << 16 | 1 << 3 | size]
+    assert [(left.reason, left.data) for left in bench.exits] == [(30, 0x77), (30, 0)]
+    assert (bench.guest.counters["exits.port_out"], bench.guest.counters["exits.port_in"]) == (1, 1)
+
+
+def test_vcpu_hypercall_carries_registers_both_ways(bench: Bench) -> None:
+    for i in range(4):
+        bench.words.store64(PAGE.offset("exit_result_x", i), 10 + i)
+    assert bench.vcpu.hvc(1, 2, 3, 4) == (10, 11, 12, 13)
+    assert [bench.words.load64(PAGE.offset("exit_x", i)) for i in range(4)] == [1, 2, 3, 4]
+    assert [(left.reason, left.esr) for left in bench.exits] == [(0, 0x16 << 26 | 1 << 25)]
+    assert bench.guest.counters["exits.hvc"] == 1
+
+
+def test_hypervisor_is_found_where_its_service_answers() -> None:
+    guest = HostMachine("a").guests[0]
+    assert find_hypervisor(guest.vcpu) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "answers", [[((1 << 64) - 1, 0, 0, 0)], [(0x1_0001, 0, 0, 0), (0x28B4_6FB6, 0, 0, 0)]]
+)
+def test_hypervisor_of_somebody_else_is_not_taken_for_ours(answers: list[tuple[int, int, int, int]]) -> None:
+    class Other:
+        def hvc(self, *_x: int) -> tuple[int, int, int, int]:
+            return answers.pop(0)
+
+    assert find_hypervisor(Other()) is None

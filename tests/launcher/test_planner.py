@@ -13,7 +13,7 @@ from launcher.planner import plan_topology, table_bytes
 from launcher.topology import load_topology, parse_topology
 from testbed.address import BLOCK_SIZE_BYTES, GUEST_RAM_GPA, HPA_BASE, HPA_HOST_STRIDE_BYTES
 from testbed.errors import ConfigError
-from testbed.messages.entries import GuestEntry, Plan, VirtioNetEntry, VmmEntry
+from testbed.messages.entries import E1000Entry, GuestEntry, Plan, VirtioNetEntry, VmmEntry
 from testbed.observe.catalogue import (
     GUEST_COUNTERS,
     NIC_COUNTERS,
@@ -164,3 +164,24 @@ def test_a_host_s_address_space_is_finite() -> None:
         ConfigError, match=r"^host h0: its guests must fit 1024GiB of physical addresses, not take"
     ):
         plan_of("guests: {g: {count: 17, memory: 64GiB}}")
+
+
+def test_windows_ports_and_interrupts_of_e1000s() -> None:
+    plan = plan_of("guests: {a: {nics: [{kind: e1000}, {kind: virtio-net}, {kind: e1000}]}}")
+    guest = plan.processes[1].entry
+    assert isinstance(guest, GuestEntry)
+    places = [(nic.bar_gpa, nic.io_port, nic.intid) for nic in guest.nics if isinstance(nic, E1000Entry)]
+    assert places == [(0x1000_0000, 0xC000, 48), (0x1020_0000, 0xC080, 50)]
+    names = set(plan.processes[0].counter_names)
+    assert {"exits.a.nic0.TDT.write", "exits.a.nic2.IODATA.write", "exits.a.nic1.Status.read"} <= names
+    assert "exits.a.nic0.STATUS.write" not in names
+
+
+def test_short_frames_of_a_replay_are_padded_where_a_nic_does_so() -> None:
+    capture = CONFIGS / "captures/lan-mix.pcap"
+    replay = f"{{kind: replay, from: a, to: TO, pcap: {capture}}}"
+    plan = plan_of(
+        "guests: {a: {}, b: {}, c: {nics: [{kind: e1000}]}}\n"
+        f"workloads: [{replay.replace('TO', 'b')}, {replay.replace('TO', 'c')}]"
+    )
+    assert [flow.padded_bytes for phase in plan.phases for flow in phase] == [0, 60]

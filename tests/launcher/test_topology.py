@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.nics import VirtioNet
+from launcher.nics import E1000, VirtioNet
 from launcher.rules import IMIX_BYTES
 from launcher.schema import json_schema
 from launcher.topology import Topology, load_topology, parse_topology
@@ -527,3 +527,28 @@ def test_a_bridge_and_a_receiver_have_their_limits() -> None:
     flows = ", ".join(["{kind: rr, from: a, to: b}"] * 4096)
     (line,) = mistakes(f"name: t\nguests: {{a: , b: }}\nworkloads: [{flows}]\n")
     assert line == "f:3: workloads: must be at most 4095 flows in all, not 4096"
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ("ring_size: 12", "ring_size: must be a multiple of 8, not 12"),
+        ("ring_size: 4", "ring_size: must be a whole number from 8 to 4096, not 4"),
+        ("frames_per_kick: 0", "frames_per_kick: must be a whole number from 1 to 4096, not 0"),
+        ("mtu: 16271", "mtu: must be a whole number from 68 to 16270, not 16271"),
+        ("reset: bios", 'reset: must be one of io, memory, not "bios"'),
+        ("queue_pairs: 2", "queue_pairs: unknown key; the keys here are kind, mac, interpose, backend, mtu, ring_size, frames_per_kick, reset"),
+    ],
+)  # fmt: skip
+def test_e1000_mistakes(keys: str, line: str) -> None:
+    text = f"name: t\nguests:\n  a:\n    nics:\n      - {{kind: e1000, {keys}}}\n"
+    assert mistakes(text) == [f"f:5: guests.a.nics[0].{line}"]
+
+
+def test_an_e1000_has_its_defaults_and_needs_memory_for_its_buffers() -> None:
+    guests = "name: t\nguests: {a: {memory: MEMORY, nics: [{kind: e1000, ring_size: 4096}]}}"
+    nic = parse_topology(guests.replace("MEMORY", "64MiB")).guests[0].nics[0]
+    assert isinstance(nic, E1000)
+    assert (nic.mtu, nic.frames_per_kick, nic.backend, nic.reset) == (1500, 256, "bridge", "io")
+    (line,) = mistakes(guests.replace("MEMORY", "8MiB"))
+    assert "memory: must be at least 16.6MiB for the queues and buffers of its NICs, not 8MiB" in line

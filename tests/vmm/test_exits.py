@@ -11,13 +11,17 @@ from testbed.native import Pinned, SharedWords
 from testbed.observe.catalogue import EXIT_REASONS, vmm_counter_names
 from testbed.observe.counters import Counters
 from testbed.spec import vcpu_page as spec
+from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.vmm.bus import Bus
+from testbed.vmm.exit_counts import ExitCounts
 from testbed.vmm.exits import ExitHandler
 from tests.support.recorders import RecordingDoorbell, RecordingReports
 
 PAGE: Final = spec.VCPU_PAGE
 DEVICE_GPA: Final = 0x0A00_0000
 WINDOW: Final = 0x200
+PORT: Final = 0xC000
+MAP: Final = RegisterMap("device", WINDOW, Reg("Status", 0, Access.RO), Reg("Value", 8, Access.RW))
 WORDS: Final = st.integers(0, (1 << 64) - 1)
 
 
@@ -49,20 +53,23 @@ class Bench:
         bus.add(DEVICE_GPA, WINDOW, self.device)
         self.bell = RecordingDoorbell(self.page, spec.BELL_TO_VCPU)
         self.counters, self.reports = Counters(vmm_counter_names([])), RecordingReports()
-        self.exits = ExitHandler(self.page, bus, Bus(), self.bell, self.counters, self.reports)
+        self.ports, ports = Memory(), Bus()
+        ports.add(PORT, WINDOW, self.ports)
+        self.exits = ExitHandler(self.page, bus, ports, self.bell, self.counters, self.reports)
         self.number = 0
 
-    def ask(self, esr: int, gpa: int, data: int = 0) -> None:
+    def ask(self, esr: int, gpa: int, data: int = 0, reason: int = 0) -> None:
         """Leave the guest."""
+        self.words.store32(PAGE.offset("exit_reason"), reason)
         self.words.store64(PAGE.offset("exit_esr"), esr)
         self.words.store64(PAGE.offset("exit_gpa"), gpa)
         self.words.store64(PAGE.offset("exit_data"), data)
         self.number = (self.number + 1) & 0xFFFF_FFFF
         self.words.store32(PAGE.offset("exit_request"), self.number)
 
-    def leave(self, esr: int, gpa: int, data: int = 0) -> int:
+    def leave(self, esr: int, gpa: int, data: int = 0, reason: int = 0) -> int:
         """Leave the guest, be answered, and return the result."""
-        self.ask(esr, gpa, data)
+        self.ask(esr, gpa, data, reason)
         asked = self.exits.requests.ready
         assert (asked, self.exits.handle(), self.exits.requests.ready) == (True, True, False)
         assert self.words.load32(PAGE.offset("exit_reply")) == self.number
@@ -168,3 +175,90 @@ def test_exits_around_a_device_touch_only_what_they_name(
     assert result == 0
     assert all(write and inside and offset <= i < offset + size_bytes for i in changed)
     assert bench.counters["exits.unknown_address"] == int(not inside)
+
+
+def io_instruction(port: int, size_bytes: int, read: bool, other_bits: int = 0) -> int:
+    """Return an exit qualification, its fields typed from Intel SDM volume 3 table 28-5."""
+    return (size_bytes - 1) | read << 3 | other_bits | port << 16
+
+
+@pytest.mark.parametrize("size_bytes", [1, 2, 4])
+def test_exits_port_output_and_input_of_every_size(bench: Bench, size_bytes: int) -> None:
+    data = 0xF1E2_D3C4_B5A6_9788
+    assert bench.leave(io_instruction(PORT + 4, size_bytes, read=False), 0, data, reason=30) == 0
+    assert bench.ports.data[4:8] == data.to_bytes(8, "little")[:size_bytes].ljust(4, b"\0")
+    expected = data & (1 << 8 * size_bytes) - 1
+    assert bench.leave(io_instruction(PORT + 4, size_bytes, read=True), 0, reason=30) == expected
+    assert bench.counted() == {"exits.port_in": 1, "exits.port_out": 1}
+
+
+def test_exits_port_of_no_device_is_counted(bench: Bench) -> None:
+    assert bench.leave(io_instruction(PORT - 1, 4, read=True), 0, reason=30) == 0
+    assert bench.counted() == {"exits.port_in": 1, "exits.unknown_address": 1}
+
+
+@pytest.mark.parametrize(
+    ("reason", "syndrome"),
+    [
+        (30, io_instruction(PORT, 4, read=True, other_bits=1 << 4)),  # string
+        (30, io_instruction(PORT, 4, read=True, other_bits=1 << 5)),  # REP
+        (30, io_instruction(PORT, 3, read=True)),
+        (30, io_instruction(PORT, 8, read=False)),
+        (1, 0),
+        (0xFFFF_FFFF, syndrome(4, write=False)),
+    ],
+)
+def test_exits_for_any_other_reason_are_counted(bench: Bench, reason: int, syndrome: int) -> None:
+    assert bench.leave(syndrome, DEVICE_GPA, reason=reason) == 0
+    assert bench.counted() == {"exits.bad_syndrome": 1}
+
+
+HVC: Final = 0x16 << 26 | 1 << 25
+
+
+def call(bench: Bench, *registers: int) -> tuple[int, ...]:
+    """Make a hypercall and return X0 to X3."""
+    for i, value in enumerate(registers):
+        bench.words.store64(PAGE.offset("exit_x", i), value)
+    bench.leave(HVC, 0)
+    return tuple(bench.words.load64(PAGE.offset("exit_result_x", i)) for i in range(4))
+
+
+def test_exits_hypercalls_are_answered_as_the_convention_says(bench: Bench) -> None:
+    """DEN0028: function identifiers and results typed by hand."""
+    assert call(bench, 0x8000_0000)[0] == 0x1_0001
+    assert [call(bench, 0x8000_0001, f)[0] for f in (0x8000_0000, 0x8000_0001)] == [0, 0]
+    assert call(bench, 0x8000_0001, 0x8000_3FFF)[0] == (1 << 64) - 1
+    assert call(bench, 0x8600_FF01) == (0x5A1C_7B02, 0x4C3E_91D6, 0x7662_80A9, 0x2D64_6562)
+    assert call(bench, 0x8600_FF03) == (1, 0, 0, 0)
+    assert bench.counted() == {"exits.hvc": 6}
+
+
+@given(WORDS, WORDS)
+@settings(deadline=None)
+def test_exits_unknown_hypercalls_are_not_supported_and_counted(function: int, argument: int) -> None:
+    bench = Bench()
+    known = function & 0xFFFF_FFFF in (0x8000_0000, 0x8000_0001, 0x8600_FF01, 0x8600_FF03)
+    answer = call(bench, function, argument)
+    assert known or answer == ((1 << 64) - 1, 0, 0, 0)
+    assert bench.counters["hypercalls.unknown"] == int(not known)
+
+
+def test_exits_to_a_register_that_counts_are_counted_the_first_time_and_every_time(bench: Bench) -> None:
+    counters = Counters(vmm_counter_names([], {"a.nic0": (MAP,)}))
+    bus, device = Bus(), Memory()
+    bus.add(DEVICE_GPA, WINDOW, device, ExitCounts(counters, "a.nic0", MAP))
+    bench.exits = ExitHandler(bench.page, bus, Bus(), bench.bell, counters, bench.reports)
+    for _ in range(3):
+        bench.leave(syndrome(4, write=True), DEVICE_GPA + 8, 7)
+        bench.leave(syndrome(1, write=False), DEVICE_GPA + 9)
+        bench.leave(syndrome(4, write=True), DEVICE_GPA, 7)
+    counted = {name: n for name, n in counters.snapshot().items() if n}
+    assert counted == {
+        "exits.mmio_read": 3,
+        "exits.mmio_write": 6,
+        "exits.a.nic0.Value.write": 3,
+        "exits.a.nic0.Value.read": 3,
+        "exits.a.nic0.other.write": 3,
+    }
+    assert bench.reports.seen == []

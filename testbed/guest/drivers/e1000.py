@@ -100,12 +100,14 @@ class DmaMemory(Protocol):
 class E1000DriverConfig:
     """What whoever loads the driver may choose.
 
-    ring_size: descriptors of each ring, a multiple of 8. frames_per_kick: frames sent before TDT is written.
+    ring_size: descriptors of each ring, a multiple of 8. frames_per_kick: frames sent before TDT is
+    written. all_multicast: take every multicast frame.
     """
 
     ring_size: int = 256
     mtu: int = 1500
     frames_per_kick: int = 256
+    all_multicast: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a ring that the device cannot have (§13.4.27)."""
@@ -316,7 +318,8 @@ class E1000Driver:
         self._write("RXCSUM", mask("RXCSUM", "IPOFLD", "TUOFLD"))
         size = field("RCTL", "BSIZE").put(self._bsize) | field("RCTL", "BSEX").put(self._bsex)
         long = mask("RCTL", "LPE") if self.mtu > _MTU_MAX_SHORT else 0
-        self._write("RCTL", mask("RCTL", "EN", "BAM", "SECRC") | size | long)
+        multicast = mask("RCTL", "MPE") if self._config.all_multicast else 0
+        self._write("RCTL", mask("RCTL", "EN", "BAM", "SECRC") | size | long | multicast)
         self._write("RDT", self._rx.tail)
 
     def _place(self, ring: str, gpa: int) -> None:

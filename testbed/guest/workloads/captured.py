@@ -1,7 +1,8 @@
 """The frames of a capture, ready to be sent by one guest and recognized by another.
 
 Reference: pcap and pcapng as dpkt reads them. Frames keep their content but for the MAC addresses: the source
-becomes the sender's, a unicast destination the receiver's, so that bridges learn and forward as they should.
+becomes the sender's, a unicast destination the receiver's, so that bridges learn and forward as they should;
+and a NIC on the way may pad short ones.
 Both ends read the file and so agree on every byte. Not modelled: link types other than Ethernet.
 """
 
@@ -54,7 +55,7 @@ def load_captured(flow: FlowEntry) -> CapturedFrames:
         if len(data) < ETHERNET.size:
             raise ConfigError(f"{flow.capture}: a frame of {len(data)} bytes is less than an Ethernet header")
         to = data[:_MAC_BYTES] if data[0] & _GROUP_BIT else destination
-        frames.append(to + source + data[2 * _MAC_BYTES :])
+        frames.append((to + source + data[2 * _MAC_BYTES :]).ljust(flow.padded_bytes, b"\0"))
         times.append(int(seconds * _NS_PER_SECOND))
     if not frames:
         raise ConfigError(f"{flow.capture}: is a capture without a single frame")
