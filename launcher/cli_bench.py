@@ -1,4 +1,4 @@
-"""Commands that measure the data plane: bench virtio, bench rr.
+"""Commands that measure the data plane: bench virtio, bench rr, bench dma.
 
 Not modelled: comparison of two files of figures.
 """
@@ -34,7 +34,7 @@ Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
 
 def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
-    for command in (virtio, rr):
+    for command in (virtio, rr, dma):
         bench.command()(command)
 
 
@@ -124,6 +124,29 @@ def rr(
     write_json(measured, json)
     if json != STDOUT:
         console().print(bench_rr.rr_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def dma(
+    frame: Annotated[int, typer.Option(min=1, max=2048, help="Bytes of each request.")] = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure a device's requests in the IOMMU: cached translations, copies, and beside a bare ring."""
+    check_writable(json)
+    from launcher import bench_dma
+    from launcher.spread import parse_bounds
+    from launcher.table import console
+
+    bounds = parse_bounds(at_least or (), at_most or (), bench_dma.FIGURES)
+    settings = bench_dma.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs)
+    measured = bench_dma.measure_dma(settings, console(stderr=True).print)
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_dma.dma_table(measured))
     _judge(bounds, measured.figures())
 
 

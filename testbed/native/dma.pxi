@@ -112,6 +112,12 @@ cdef class DmaRequester(Watched):
             return None
         return index
 
+    def repeat(self, uint32_t count):
+        """Post the requests that the next `count` slots hold from earlier rounds once more; return how many fit."""
+        cdef uint32_t fitting = min(count, dma_room(&self.ring))
+        self.ring.next += fitting
+        return fitting
+
     def submit(self):
         """Publish what was posted; True: there was something, so ring the other side."""
         return dma_submit(&self.ring)

@@ -77,6 +77,14 @@ def test_rr_is_measured_beside_bare_wake_ups() -> None:
     assert figures["ratio_to_wakeups"]["median"] == pytest.approx(ratio, rel=1e-3)
 
 
+def test_dma_requests_are_measured_beside_a_bare_ring() -> None:
+    figures = measured("dma")
+
+    ratio = figures["requests_per_second"]["median"] / figures["bare_per_second"]["median"]
+    assert figures["ratio_to_bare"]["median"] == pytest.approx(ratio, rel=1e-3)
+    assert 0 < figures["hit_ns"]["median"] <= figures["serve_ns"]["median"]
+
+
 @needs_dpdk
 @pytest.mark.parametrize("path", ["sink", "echo", "forward"])
 def test_the_peer_runs_the_same_path(path: str) -> None:
