@@ -27,6 +27,7 @@ from testbed.e1000.transmit import TransmitUnit
 from testbed.interrupts.signal import Line
 from testbed.memory.register_file import RegisterFile
 from testbed.native import Burst, E1000Receive, E1000Transmit, Pinned, Regions, Watched
+from testbed.net.port import SteppedPort
 from testbed.spec import e1000
 from testbed.spec.e1000 import field, mask
 from testbed.spec.port_counters import PORT_COUNTERS, fault_name
@@ -65,7 +66,7 @@ class E1000Config:
     autoneg_ns: int = 0
 
 
-class E1000:
+class E1000(SteppedPort):
     """One 82540EM, a `Port` of the bridge.
 
     `counters` holds a `port_counters` record at `offset`; `changed` is called when the receiver or the

@@ -22,6 +22,7 @@ from testbed.native import (
     E1000Transmit,
     Watched,
 )
+from testbed.net.port import SteppedSource
 from testbed.spec.e1000 import field, mask
 from testbed.spec.e1000_ring import DESC_BYTES
 
@@ -47,7 +48,7 @@ _CAUSES: Final = tuple(_causes(events) for events in range(_EVENTS_ALL + 1))
 FaultCode = Callable[[int], None]
 
 
-class TransmitUnit:
+class TransmitUnit(SteppedSource):
     """A `Source` of frames. `fault` is called with the code of what stopped the ring, once each time."""
 
     def __init__(

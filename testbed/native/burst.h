@@ -8,6 +8,7 @@
 #define BURST_SEGMENTS 2048
 #define FRAME_SEGMENTS_MAX 1024 /* one frame may have so many, so a burst always takes at least one */
 
+#define PASS_FRAMES 64 /* of a burst that goes through several native steps at once: its records stay in the first-level cache */
 #define FORESEEN 6 /* entries ahead for which the cache is asked */
 
 #define DEST_FLOOD (-1)
@@ -46,7 +47,20 @@ static inline uint32_t frame_read(const struct burst *b, const struct frame *f, 
 
 /* Ask the cache for the lines that a small frame and its header lie in, to read or to write. */
 static inline void foresee_read(const uint8_t *slot) { __builtin_prefetch(slot), __builtin_prefetch(slot + CACHE_LINE); }
-static inline void foresee_write(const uint8_t *slot) { __builtin_prefetch(slot, 1), __builtin_prefetch(slot + CACHE_LINE, 1); }
+static inline void foresee_write(const uint8_t *slot) { prefetch_owned(slot), prefetch_owned(slot + CACHE_LINE); }
+
+/* Copy one frame's bytes in one piece. Small ones are loaded as a whole before anything is stored: source and target may overlap where a
+ * hostile guest sends from where it receives, and a call of memmove costs as much as such a frame. */
+static inline void frame_copy(uint8_t *to, const uint8_t *from, uint32_t length) {
+  typedef struct { uint64_t w[2]; } chunk;
+  if (likely(length >= 2 * sizeof(chunk) && length <= 4 * sizeof(chunk))) {
+    chunk a, b, c, d;
+    memcpy(&a, from, sizeof a), memcpy(&b, from + sizeof a, sizeof b);
+    memcpy(&c, from + length - 2 * sizeof c, sizeof c), memcpy(&d, from + length - sizeof d, sizeof d);
+    memcpy(to, &a, sizeof a), memcpy(to + sizeof a, &b, sizeof b);
+    memcpy(to + length - 2 * sizeof c, &c, sizeof c), memcpy(to + length - sizeof d, &d, sizeof d);
+  } else memmove(to, from, length);
+}
 
 /* Copies between two lists of segments, any division on either side. */
 struct scatter { struct segment *s, *end; uint32_t offset; };

@@ -1,7 +1,7 @@
 """Bursts and guest memory as native code sees them."""
 
 cdef extern from "burst.h":
-    enum: BURST_FRAMES, BURST_SEGMENTS, DEST_FLOOD, DEST_DROP, DEST_REMOVED
+    enum: BURST_FRAMES, BURST_SEGMENTS, PASS_FRAMES, DEST_FLOOD, DEST_DROP, DEST_REMOVED
     cdef struct segment:
         uint8_t* host
         uint32_t len

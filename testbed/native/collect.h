@@ -22,11 +22,9 @@ static inline __attribute__((always_inline)) int32_t collect_frame(
     buffers_foresee(buffers, (uint32_t)id + FORESEEN);
     if (unlikely(len > buffers->slot_bytes || (n == 0 && len < header))) return TAKE_BROKEN;
     if (n == 0) {
-      virtio_net_hdr_t h;
-      memcpy(&h, slot, sizeof h);
-      if (buffers->merge && h.num_buffers) wanted = h.num_buffers;
-      f->flags = h.flags, f->gso_type = h.gso_type, f->hdr_len = h.hdr_len, f->gso_size = h.gso_size;
-      f->csum_start = h.csum_start, f->csum_offset = h.csum_offset;
+      /* no offload is negotiated, so only the number of buffers says anything (§5.1.6.4) */
+      uint16_t merged = load_relaxed((const uint16_t *)(slot + offsetof(virtio_net_hdr_t, num_buffers)));
+      if (unlikely(buffers->merge && merged > 1)) wanted = merged;
       slot += header, len -= header;
     }
     b->segments[b->segments_n++] = (struct segment){slot, len, (uint32_t)id};

@@ -52,7 +52,11 @@ static inline void buffers_untake(struct driver_buffers *b, uint32_t n) {
   b->free_n += n;
 }
 
-static inline void buffers_sent(struct driver_buffers *b, uint32_t id) { b->in_flight[id] = 1, b->in_flight_n++; }
+/* IN_ORDER: which ones the device has follows from `oldest` and their number. */
+static inline void buffers_sent(struct driver_buffers *b, uint32_t id) {
+  if (!b->in_order) b->in_flight[id] = 1;
+  b->in_flight_n++;
+}
 
 /* The device gave back `id`; false where it never had it. */
 static inline bool buffers_returned(struct driver_buffers *b, uint32_t id) {
@@ -75,8 +79,17 @@ static inline uint32_t buffers_next_of_batch(struct driver_buffers *b, uint32_t 
   uint32_t id = b->oldest;
   b->oldest = id + 1 == b->count ? 0 : id + 1;
   *len = --b->batch_left ? b->slot_bytes : b->batch_len;
-  buffers_returned(b, id);
+  b->in_flight_n--;
   return id;
+}
+
+/* Everything of an open batch at once; return how many that were. The free ring holds the buffers in the order in which they went and come, so
+ * it says what it should already. */
+static inline uint32_t buffers_give_batch(struct driver_buffers *b) {
+  uint32_t n = b->batch_left;
+  b->oldest = b->oldest + n >= b->count ? b->oldest + n - b->count : b->oldest + n;
+  b->in_flight_n -= n, b->free_n += n, b->batch_left = 0;
+  return n;
 }
 
 static inline uint8_t *buffers_slot(const struct driver_buffers *b, uint32_t id) { return b->host + (size_t)id * b->slot_bytes; }
@@ -88,6 +101,11 @@ static inline void buffers_open(const struct driver_buffers *b, struct burst *bu
   burst->segments[i] = (struct segment){buffers_slot(b, id) + sizeof(virtio_net_hdr_t), b->slot_bytes - (uint32_t)sizeof(virtio_net_hdr_t), id};
   burst->frames[i] = (struct frame){.first_segment = i, .segments = 1, .id = id};
   burst->segments_n = burst->frames_n;
+}
+
+/* No offload is negotiated, so the header in front of a frame says nothing (§5.1.6.2.1). */
+static inline void buffers_clear_header(const struct driver_buffers *b, uint32_t id) {
+  memset(b->host + (size_t)id * b->slot_bytes, 0, sizeof(virtio_net_hdr_t));
 }
 
 /* Bytes of part `part` of a buffer that carries `len` bytes behind its header: the header alone, then the rest in equal pieces. */

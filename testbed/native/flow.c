@@ -75,7 +75,7 @@ void flow_fill(struct flow_source *s, struct burst *b) {
     s->next_size = which + 1 == s->sizes_n ? 0 : which + 1;
     uint8_t *to = b->segments[b->frames[i].first_segment].host;
     uint64_t sequence = s->sequence++;
-    memcpy(to, s->templates + (size_t)which * FLOW_FRAME_BYTES_MAX, s->size[which]);
+    frame_copy(to, s->templates + (size_t)which * FLOW_FRAME_BYTES_MAX, s->size[which]);
     memcpy(to + AT(sequence), &sequence, sizeof sequence);
     uint32_t digest = fold(s->base[which] + sequence_part(sequence));
     memcpy(to + AT(digest), &digest, sizeof digest);

@@ -41,22 +41,33 @@ cdef extern from "flow.h":
     enum: FLOW_FRAME_BYTES_MIN, FLOW_FRAME_BYTES_MAX, FLOW_TAG_OFFSET
 
 
-cdef int _check_room(Burst reserved, uint32_t frame_bytes) except -1:
-    if not flow_fits(&reserved.b, frame_bytes):
-        raise ValueError(f"a reserved buffer has no room for a frame of {frame_bytes} bytes")
-    return 0
-
-
 def frame_digest(const uint8_t[::1] frame):
     """Return the 32-bit digest of a whole frame."""
     return flow_digest(&frame[0], frame.shape[0]) if frame.shape[0] else flow_digest(NULL, 0)
 
 
-cdef class FlowSource:
+cdef class Filler:
+    """Writes the next frames of a flow into reserved buffers."""
+
+    cdef uint32_t longest
+    """The longest frame that it writes."""
+
+    cdef void write(self, burst* b) noexcept nogil:
+        """Fill every reserved frame; each has room for the longest."""
+        pass
+
+    def fill(self, Burst reserved not None):
+        """Write the next frames into every reserved slot of a burst; raises ValueError where one is too small."""
+        if not flow_fits(&reserved.b, self.longest):
+            raise ValueError(f"a reserved buffer has no room for a frame of {self.longest} bytes")
+        with nogil:
+            self.write(&reserved.b)
+
+
+cdef class FlowSource(Filler):
     """Generates the frames of one flow, sizes in turn."""
 
     cdef flow_source s
-    cdef uint32_t longest
 
     def __cinit__(self, uint32_t flow, uint16_t magic, sizes, headers):
         if not 0 < len(sizes) <= SIZES_MAX:
@@ -77,11 +88,8 @@ cdef class FlowSource:
     def __dealloc__(self):
         free(self.s.templates)
 
-    def fill(self, Burst reserved):
-        """Write the next frames into every reserved slot of a burst; raises ValueError where one is too small."""
-        _check_room(reserved, self.longest)
-        with nogil:
-            flow_fill(&self.s, &reserved.b)
+    cdef void write(self, burst* b) noexcept nogil:
+        flow_fill(&self.s, b)
 
     @property
     def sequence(self):
@@ -89,12 +97,11 @@ cdef class FlowSource:
         return self.s.sequence
 
 
-cdef class ReplaySource:
+cdef class ReplaySource(Filler):
     """Sends the frames of a capture, in order, again and again."""
 
     cdef replay_source s
     cdef Pinned content, offsets
-    cdef uint32_t longest
 
     def __init__(self, content, offsets):
         """`content`: all frames end to end; `offsets`: n + 1 unsigned 32-bit offsets into it, ValueError where they are not."""
@@ -110,11 +117,8 @@ cdef class ReplaySource:
                 raise ValueError(f"frame {i} of a replay ends at {self.s.offsets[i + 1]}, which is not in its {self.content.size_bytes} bytes")
             self.longest = max(self.longest, self.s.offsets[i + 1] - self.s.offsets[i])
 
-    def fill(self, Burst reserved):
-        """Write the next frames into every reserved slot of a burst; raises ValueError where one is too small."""
-        _check_room(reserved, self.longest)
-        with nogil:
-            replay_fill(&self.s, &reserved.b)
+    cdef void write(self, burst* b) noexcept nogil:
+        replay_fill(&self.s, b)
 
     @property
     def sequence(self):

@@ -81,9 +81,14 @@ cdef class MacTable:
         """Learn the sources, set every frame's destination; return (ports, flood): whom the burst concerns."""
         _check_port(source)
         cdef port_counters_t* count = <port_counters_t*>_at(counters, offset, sizeof(port_counters_t))
-        cdef uint32_t i
         with nogil:
             mac_table_classify(&self.t, &frames.b, source, now_seconds, count, frame_max)
+        return self.targets
+
+    @property
+    def targets(self):
+        """(ports, flood) of the burst that was classified last."""
+        cdef uint32_t i
         cdef list targets = []
         for i in range(self.t.targets_n):
             targets.append(self.t.targets[i])

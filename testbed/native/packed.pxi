@@ -12,15 +12,15 @@ cdef extern from "packed_device.h":
         packed_event_t* device_event
         uint32_t size
         cursor next, looked, used
-        bint event_idx, indirect, merge, in_order
+        bint event_idx, indirect, merge, in_order, offload
         int fault
         port_counters_t* count
     uint32_t packed_device_fetch(packed_device*, burst*, uint32_t) nogil
     bint packed_device_complete(packed_device*, const burst*) nogil
-    uint32_t packed_device_deliver(packed_device*, const burst*, uint32_t, uint32_t, int32_t, uint64_t*) noexcept nogil
+    uint32_t packed_device_deliver(void*, const burst*, uint32_t, uint32_t, int32_t, uint64_t*) noexcept nogil
     bint packed_device_take_command(packed_device*, command*) nogil
     bint packed_device_answer_command(packed_device*, const command*, uint8_t) nogil
-    bint packed_device_publish(packed_device*) nogil
+    bint packed_device_publish(void*) noexcept nogil
     bint packed_device_ready(void*) noexcept nogil
     bint packed_device_arm(void*) noexcept nogil
     void packed_device_disarm(void*) noexcept nogil
@@ -58,18 +58,16 @@ cdef class PackedDevice(DeviceRing):
     """The device's side of one packed virtqueue. Addresses are guest physical; a part that is not mapped raises ValueError."""
 
     cdef packed_device q
-    cdef Regions memory
-    cdef Pinned counters
-    cdef command* pending
 
     def __init__(self, Regions memory, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned counters,
                  Py_ssize_t counters_offset=0, bint event_idx=False, bint indirect=False, bint merge=False,
-                 bint in_order=False):
+                 bint in_order=False, bint offload=False):
         _check_packed_size(size)
         self.memory, self.counters = memory, counters
         self.q.memory = &memory.m
         self.q.size = size
         self.q.event_idx, self.q.indirect, self.q.merge, self.q.in_order = event_idx, indirect, merge, in_order
+        self.q.offload = offload
         self.q.count = <port_counters_t*>_at(counters, counters_offset, sizeof(port_counters_t))
         cdef uint8_t* d = regions_resolve(&memory.m, desc, size * sizeof(packed_desc_t))
         cdef uint8_t* e = regions_resolve(&memory.m, driver_event, sizeof(packed_event_t))
@@ -81,52 +79,20 @@ cdef class PackedDevice(DeviceRing):
         self.q.ring = <packed_desc_t*>d
         self.q.driver_event, self.q.device_event = <packed_event_t*>e, <packed_event_t*>f
         self.q.next.wrap = self.q.looked.wrap = self.q.used.wrap = True
+        self.to = delivery(&self.q, packed_device_deliver, packed_device_publish, &self.q.fault, 0)
         self.w = watched(&self.q, packed_device_ready, packed_device_arm, packed_device_disarm, True)
 
-    def fetch(self, Burst to, uint32_t limit=256):
-        """Take available transmit chains into `to`; return how many frames. A broken queue gives 0 and sets `fault`."""
-        with nogil:
-            packed_device_fetch(&self.q, &to.b, limit)
-        return to.b.frames_n
+    cdef void fill(self, burst* b, uint32_t limit) noexcept nogil:
+        packed_device_fetch(&self.q, b, limit)
 
-    def complete(self, Burst done):
-        """Give the chains of a fetched burst back; True: the driver wants a call."""
-        cdef bint call
-        with nogil:
-            call = packed_device_complete(&self.q, &done.b)
-        return call
+    cdef bint give_back(self, const burst* b) noexcept nogil:
+        return packed_device_complete(&self.q, b)
 
-    cdef uint32_t run(self, const burst* b, uint32_t first, uint32_t end, int32_t port) noexcept nogil:
-        return packed_device_deliver(&self.q, b, first, end, port, &self.copied)
+    cdef bint next_command(self, command* c) noexcept nogil:
+        return packed_device_take_command(&self.q, c)
 
-    def take_command(self):
-        """Return the bytes of the next command of a control queue, None where there is none; answer it before the next."""
-        if self.pending is NULL:
-            self.pending = <command*>calloc(1, sizeof(command))
-            if self.pending is NULL:
-                raise MemoryError
-        if not packed_device_take_command(&self.q, self.pending):
-            return None
-        return <bytes>self.pending.bytes[:self.pending.len]
-
-    def answer_command(self, uint8_t status):
-        """Write the answer to the command that was taken; True: the driver wants a call. ValueError where none was."""
-        _check_taken(self.pending)
-        cdef bint call = packed_device_answer_command(&self.q, self.pending, status)
-        self.pending.status = NULL
-        return call
-
-    def __dealloc__(self):
-        free(self.pending)
-
-    def publish(self):
-        """Show the driver what was used; True: it wants a call."""
-        return packed_device_publish(&self.q)
-
-    @property
-    def fault(self):
-        """Code of the fault that broke the queue (a word of port_counters), or 0."""
-        return self.q.fault
+    cdef bint answer(self, const command* c, uint8_t status) noexcept nogil:
+        return packed_device_answer_command(&self.q, c, status)
 
     @property
     def position(self):
@@ -142,11 +108,10 @@ cdef class PackedDevice(DeviceRing):
         self.q.used.position, self.q.used.wrap = used_offset, used_wrap
 
 
-cdef class PackedDriver(Watched):
+cdef class PackedDriver(DriverRing):
     """The driver's side of one packed virtqueue and its buffers, in memory that the driver has mapped."""
 
     cdef packed_driver q
-    cdef Pinned rings, slots, tables
 
     def __init__(self, Pinned rings, uint64_t rings_gpa, uint32_t size, uint64_t desc, uint64_t driver_event, uint64_t device_event, Pinned slots,
                  uint64_t slots_gpa, uint32_t slot_bytes, bint device_writes, uint32_t parts=1, Pinned tables=None,
@@ -158,63 +123,32 @@ cdef class PackedDriver(Watched):
         self.q.ring = <packed_desc_t*>_at(rings, desc - rings_gpa, size * sizeof(packed_desc_t))
         self.q.driver_event = <packed_event_t*>_at(rings, driver_event - rings_gpa, sizeof(packed_event_t))
         self.q.device_event = <packed_event_t*>_at(rings, device_event - rings_gpa, sizeof(packed_event_t))
-        _own_buffers(&self.q.buffers, slots, slots_gpa, slot_bytes, size, parts, tables is not None, merge, in_order)
+        self.own = &self.q.buffers
+        _own_buffers(self.own, slots, slots_gpa, slot_bytes, size, parts, tables is not None, merge, in_order)
         self.q.indirect = <packed_desc_t*>_tables(tables, self.q.buffers.count * parts)
         packed_driver_layout(&self.q, device_writes, tables_gpa)
         self.w = watched(&self.q, packed_driver_ready, packed_driver_arm, packed_driver_disarm, True)
 
-    def __dealloc__(self):
-        buffers_destroy(&self.q.buffers)
+    cdef uint32_t open(self, burst* b, uint32_t want) noexcept nogil:
+        return packed_driver_reserve(&self.q, b, want)
 
-    def reserve(self, Burst to, uint32_t want=256):
-        """Open up to `want` free buffers as frames to fill; return how many there are."""
-        with nogil:
-            packed_driver_reserve(&self.q, &to.b, want)
-        return to.b.frames_n
+    cdef void hand_over(self, burst* b) noexcept nogil:
+        packed_driver_send(&self.q, b)
 
-    def send(self, Burst filled):
-        """Make the frames of a reserved and filled burst available; True: the device wants a kick."""
-        with nogil:
-            packed_driver_send(&self.q, &filled.b)
-        return packed_driver_publish(&self.q)
-
-    def release(self, Burst reserved, uint32_t first=0):
-        """Take back the reserved frames from `first` on that will not be sent; only the last reservation can be taken back."""
-        if first < reserved.b.frames_n:
-            buffers_untake(&self.q.buffers, reserved.b.frames_n - first)
-            reserved.b.frames_n = first
-
-    def collect(self, Burst to, uint32_t limit=256):
-        """Take received frames into `to`; return how many. Their buffers stay theirs until `post`."""
-        with nogil:
-            packed_driver_collect(&self.q, &to.b, limit)
-        return to.b.frames_n
-
-    def post(self, Burst emptied):
-        """Make the buffers of a collected burst available again; True: the device wants a kick."""
-        with nogil:
-            packed_driver_post(&self.q, &emptied.b)
-        return packed_driver_publish(&self.q)
-
-    def post_all(self):
-        """Make every free buffer available; True: the device wants a kick."""
-        packed_driver_post_all(&self.q)
-        return packed_driver_publish(&self.q)
-
-    def reclaim(self):
-        """Take back the buffers of frames that were sent; return how many buffers are free."""
+    cdef void take_back(self) noexcept nogil:
         packed_driver_reclaim(&self.q)
-        return self.q.buffers.free_n
 
-    @property
-    def buffers(self):
-        return self.q.buffers.count
+    cdef uint32_t gather(self, burst* b, uint32_t limit) noexcept nogil:
+        return packed_driver_collect(&self.q, b, limit)
 
-    @property
-    def free(self):
-        return self.q.buffers.free_n
+    cdef void offer(self, const burst* b) noexcept nogil:
+        packed_driver_post(&self.q, b)
 
-    @property
-    def broken(self):
-        """The device gave back what it never had: nothing from it can be trusted."""
+    cdef void offer_all(self) noexcept nogil:
+        packed_driver_post_all(&self.q)
+
+    cdef bint show(self) noexcept nogil:
+        return packed_driver_publish(&self.q)
+
+    cdef bint is_broken(self) noexcept nogil:
         return self.q.broken

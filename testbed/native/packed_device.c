@@ -66,8 +66,31 @@ static inline int packed_peek(void *queue, struct cursor *at, struct chain *c) {
   return 1;
 }
 
+/* The descriptor at `at`, where it is available and a buffer by itself, of this direction, in one region and longer than a header. The
+ * flags say whether the rest stands, so they are acquired first. Everything else, and every fault, is packed_peek's. */
+static inline int one_buffer(struct packed_device *q, struct cursor *at, uint16_t flags, struct segment *s, uint32_t *id) {
+  const packed_desc_t *d = &q->ring[at->position];
+  if (load_acquire(&d->flags) != (packed_avail_flags(at->wrap) | flags)) return 0;
+  const uint64_t *words = (const uint64_t *)d;
+  uint64_t addr = load_relaxed(&words[0]), rest = load_relaxed(&words[1]);
+  uint32_t len = (uint32_t)rest;
+  if (unlikely(len <= sizeof(virtio_net_hdr_t) || packed_ahead(q->used, *at, q->size) == q->size)) return 0;
+  uint8_t *host = regions_resolve(q->memory, addr, len);
+  if (unlikely(!host)) return 0;
+  *s = (struct segment){host, len, 0};
+  *id = (uint16_t)(rest >> 8 * (offsetof(packed_desc_t, id) - offsetof(packed_desc_t, len)));
+  packed_step(at, 1, q->size);
+  return 1;
+}
+
+static inline int packed_peek_sent(void *queue, struct cursor *at, struct segment *s, uint32_t *id) { return one_buffer(queue, at, 0, s, id); }
+
+static inline int packed_peek_posted(void *queue, struct cursor *at, struct segment *s, uint32_t *id) {
+  return likely(!((struct packed_device *)queue)->fault) && one_buffer(queue, at, VIRTIO_DESC_F_WRITE, s, id);
+}
+
 uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit) {
-  int fault = transmit_burst(q, packed_peek, &q->next, b, q->fault ? 0 : limit);
+  int fault = transmit_burst(q, packed_peek_sent, packed_peek, &q->next, b, q->fault ? 0 : limit, q->offload);
   if (unlikely(fault)) latch(q, fault);
   q->looked = q->next;
   return b->frames_n;
@@ -88,7 +111,8 @@ static inline void packed_use(void *queue, uint32_t id, uint32_t len, uint16_t d
 }
 
 /* Order: every used descriptor and the frames' bytes, then the first one's flags (release), a full fence, then the driver's event. */
-bool packed_device_publish(struct packed_device *q) {
+bool packed_device_publish(void *queue) {
+  struct packed_device *q = queue;
   if (!q->staged) return false;
   store_release(&q->ring[q->staged_at].flags, q->staged_flags);
   q->staged = false;
@@ -118,9 +142,10 @@ static inline void packed_foresee(void *queue, struct cursor at) {
   if (likely(slot)) foresee_write(slot);
 }
 
-uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+uint32_t packed_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+  struct packed_device *q = queue;
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, packed_peek, packed_foresee, packed_use, b, first, end, port, bytes_copied);
+  return receive_burst(&r, packed_peek_posted, packed_peek, packed_foresee, packed_use, b, first, end, port, bytes_copied);
 }
 
 int packed_device_ready(void *queue) {

@@ -16,15 +16,15 @@ struct packed_device {
   uint32_t since_call; /* ring slots used since the last decision about a call */
   bool staged;         /* used descriptors wait behind the first one's flags */
   uint16_t staged_at, staged_flags;
-  bool event_idx, indirect, merge, in_order;
+  bool event_idx, indirect, merge, in_order, offload;
   int fault;
   port_counters_t *count;
 };
 
 uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit);
 bool packed_device_complete(struct packed_device *q, const struct burst *b);
-uint32_t packed_device_deliver(struct packed_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
-bool packed_device_publish(struct packed_device *q);
+uint32_t packed_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
+bool packed_device_publish(void *queue);
 int packed_device_ready(void *queue);
 int packed_device_arm(void *queue);
 void packed_device_disarm(void *queue);

@@ -44,8 +44,20 @@ static inline int32_t packed_take(void *queue, uint32_t *len) {
   return (int32_t)id;
 }
 
+/* IN_ORDER: one used descriptor gives a whole batch back. */
+static void reclaim_batches(struct packed_driver *q) {
+  uint32_t len;
+  for (int32_t id; (id = packed_take(q, &len)) >= 0;) {
+    buffers_give(&q->buffers, (uint32_t)id);
+    uint32_t slots = slots_of_buffer(q) * buffers_give_batch(&q->buffers);
+    packed_step(&q->used, slots, q->size);
+    q->slots_free += slots;
+  }
+}
+
 void packed_driver_reclaim(struct packed_driver *q) {
   uint32_t len;
+  if (q->buffers.in_order) { reclaim_batches(q); return; }
   for (int32_t id; (id = packed_take(q, &len)) >= 0;) buffers_give(&q->buffers, (uint32_t)id);
 }
 
@@ -94,8 +106,7 @@ static inline void make_available(struct packed_driver *q, uint32_t id, uint32_t
 void packed_driver_send(struct packed_driver *q, struct burst *b) {
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
-    virtio_net_hdr_t header = {f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, 0};
-    memcpy(buffers_slot(&q->buffers, f->id), &header, sizeof header);
+    buffers_clear_header(&q->buffers, f->id);
     make_available(q, f->id, f->len);
   }
 }

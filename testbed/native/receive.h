@@ -14,6 +14,9 @@ typedef int (*peek_fn)(void *queue, struct cursor *at, struct chain *chain);
 /* Ask the cache for the buffer that will be taken a few entries later; what it reads may be anything. */
 typedef void (*foresee_fn)(void *queue, struct cursor at);
 typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descriptors);
+/* A chain of one plain descriptor, which is what drivers mostly post and send: 1 where it was read and the cursor moved, 0 where only `peek`
+ * can tell what stands there. */
+typedef int (*peek_one_fn)(void *queue, struct cursor *at, struct segment *segment, uint32_t *id);
 
 struct taken { uint32_t id, room; uint16_t descriptors; };
 enum take { TAKE_OK, TAKE_WAIT, TAKE_TOO_SMALL, TAKE_FAULT };
@@ -74,10 +77,25 @@ static inline void write_frame(const struct burst *b, const struct frame *f, str
   }
 }
 
+/* One frame into one plain buffer that holds it, the common case; false: nothing was done. */
+static inline __attribute__((always_inline)) bool receive_one(
+    struct receive *r, peek_one_fn peek_one, use_fn use, const struct burst *b, const struct frame *f) {
+  static const virtio_net_hdr_t header = {.num_buffers = 1};
+  struct cursor at = *r->cursor;
+  struct segment room;
+  uint32_t id, need = f->len + (uint32_t)sizeof header;
+  if (unlikely(f->segments != 1 || !peek_one(r->queue, &at, &room, &id) || room.len < need)) return false;
+  memcpy(room.host, &header, sizeof header);
+  frame_copy(room.host + sizeof header, b->segments[f->first_segment].host, f->len);
+  use(r->queue, id, need, 1);
+  *r->cursor = *r->looked = at;
+  return true;
+}
+
 /* Deliver those of the frames from `first` up to `end` that are for `port`; return the index of the first that must wait, or `end`. */
 static inline __attribute__((always_inline)) uint32_t receive_burst(
-    struct receive *r, peek_fn peek, foresee_fn foresee, use_fn use, const struct burst *b, uint32_t first, uint32_t end,
-    int32_t port, uint64_t *bytes_copied) {
+    struct receive *r, peek_one_fn peek_one, peek_fn peek, foresee_fn foresee, use_fn use, const struct burst *b, uint32_t first,
+    uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct segment room[FRAME_SEGMENTS_MAX];
   struct taken taken[MERGED_MAX];
   uint64_t frames = 0, bytes = 0;
@@ -86,10 +104,14 @@ static inline __attribute__((always_inline)) uint32_t receive_burst(
     const struct frame *f = &b->frames[i];
     if (f->dest != port && f->dest != DEST_FLOOD) continue;
     if (unlikely(f->len > VIRTIO_NET_FRAME_BYTES_MAX)) { r->count->dropped_too_long++; continue; }
+    foresee(r->queue, *r->cursor);
+    if (likely(receive_one(r, peek_one, use, b, f))) {
+      frames++, bytes += f->len;
+      continue;
+    }
     struct chain c = {.direction = DEVICE_WRITES, .segments = room, .room = FRAME_SEGMENTS_MAX};
     struct cursor at;
     uint32_t need = f->len + (uint32_t)sizeof(virtio_net_hdr_t), n;
-    foresee(r->queue, *r->cursor);
     enum take got = take_buffers(r, peek, need, &c, taken, &n, &at);
     if (unlikely(got != TAKE_OK)) {
       if (got == TAKE_TOO_SMALL) { r->count->dropped_rx_too_small++; continue; }

@@ -10,7 +10,7 @@ static inline bool sound(const struct frame *f, uint32_t frame_max, port_counter
 }
 
 static inline void copy_frame(const struct burst *b, const struct frame *f, uint8_t *to) {
-  if (likely(f->segments == 1)) memcpy(to, b->segments[f->first_segment].host, f->len);
+  if (likely(f->segments == 1)) frame_copy(to, b->segments[f->first_segment].host, f->len);
   else frame_read(b, f, 0, to, f->len);
 }
 

@@ -42,6 +42,34 @@ cdef class SinkStore(Burst):
         return reached
 
 
+cdef class SinkDrain(Drain):
+    """Copies every frame into a store, and checks the flows that are expected there."""
+
+    cdef SinkStore store
+    cdef Inspector inspector
+    cdef Pinned counters
+    cdef port_counters_t* count
+    cdef readonly uint64_t now_ns
+    cdef readonly bint checks
+
+    def __init__(self, SinkStore store not None, Inspector inspector not None, Pinned counters not None, Py_ssize_t offset=0):
+        self.store, self.inspector, self.counters = store, inspector, counters
+        self.count = <port_counters_t*>_at(counters, offset, sizeof(port_counters_t))
+
+    def begin(self, uint64_t now_ns, bint checks):
+        """Say when what comes next arrives, and whether frames are checked."""
+        self.now_ns, self.checks = now_ns, checks
+
+    cdef bint take(self, burst* b) noexcept nogil:
+        cdef uint32_t first = 0
+        cdef burst* kept = &self.store.b if self.checks else NULL
+        while first < b.frames_n:
+            first = sink_take(&self.store.store, b, first, self.store.frame_max, self.count, kept)
+            if self.checks:
+                flow_inspect(&self.inspector.s, kept, self.now_ns)
+        return True
+
+
 def address_echo(Burst frames, int32_t port, uint32_t frame_max, Pinned counters, Py_ssize_t offset=0):
     """Give every frame the destination `port`; drop and count what is too long or too short."""
     echo_address(&frames.b, port, frame_max, <port_counters_t*>_at(counters, offset, sizeof(port_counters_t)))

@@ -95,9 +95,40 @@ static inline int split_peek(void *queue, struct cursor *at, struct chain *c) {
   return 1;
 }
 
+/* The descriptor of an entry that is available for sure, where it is a buffer by itself, of this direction, in one region and longer than a
+ * header. Everything else, and every fault, is split_peek's. */
+static inline int one_buffer(struct split_device *q, uint16_t position, uint16_t flags, struct segment *s, uint32_t *id) {
+  uint32_t head = load_relaxed(&q->avail_ring[position & (q->size - 1)]);
+  if (unlikely(head >= q->size)) return 0;
+  const uint64_t *words = (const uint64_t *)&q->desc[head];
+  uint64_t addr = load_relaxed(&words[0]), rest = load_relaxed(&words[1]);
+  uint32_t len = (uint32_t)rest;
+  uint16_t found = (uint16_t)(rest >> 8 * (offsetof(virtq_desc_t, flags) - offsetof(virtq_desc_t, len)));
+  if (unlikely(found != flags || len <= sizeof(virtio_net_hdr_t))) return 0;
+  uint8_t *host = regions_resolve(q->memory, addr, len);
+  if (unlikely(!host)) return 0;
+  *s = (struct segment){host, len, 0};
+  *id = head;
+  return 1;
+}
+
+static inline int split_peek_sent(void *queue, struct cursor *at, struct segment *s, uint32_t *id) {
+  struct split_device *q = queue;
+  if (unlikely(at->position == q->avail_seen) || !one_buffer(q, at->position, 0, s, id)) return 0;
+  at->position++;
+  return 1;
+}
+
+static inline int split_peek_posted(void *queue, struct cursor *at, struct segment *s, uint32_t *id) {
+  struct split_device *q = queue;
+  if (unlikely(at->position == q->avail_seen || q->fault) || !one_buffer(q, at->position, VIRTIO_DESC_F_WRITE, s, id)) return 0;
+  at->position++;
+  return 1;
+}
+
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit) {
   uint32_t n = available(q);
-  int fault = transmit_burst(q, split_peek, &q->next, b, n < limit ? n : limit);
+  int fault = transmit_burst(q, split_peek_sent, split_peek, &q->next, b, n < limit ? n : limit, q->offload);
   if (unlikely(fault)) latch(q, fault);
   q->looked = q->next;
   return b->frames_n;
@@ -115,7 +146,8 @@ static inline void split_use(void *queue, uint32_t id, uint32_t len, uint16_t de
  * Order: the used elements, then idx (release: whoever acquires idx sees the elements and the frame's bytes); then a full
  * fence, so that idx is out before used_event or flags is read: the driver writes its event, fences and reads idx again, so at
  * least one of the two sides sees the other's store. */
-bool split_device_publish(struct split_device *q) {
+bool split_device_publish(void *queue) {
+  struct split_device *q = queue;
   uint16_t new = q->used_next, old = q->called;
   if (load_relaxed(&q->used->idx) == new) return false;
   store_release(&q->used->idx, new);
@@ -147,9 +179,10 @@ static inline void split_foresee(void *queue, struct cursor at) {
   if (likely(slot)) foresee_write(slot);
 }
 
-uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+uint32_t split_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+  struct split_device *q = queue;
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
-  return receive_burst(&r, split_peek, split_foresee, split_use, b, first, end, port, bytes_copied);
+  return receive_burst(&r, split_peek_posted, split_peek, split_foresee, split_use, b, first, end, port, bytes_copied);
 }
 
 int split_device_ready(void *queue) {

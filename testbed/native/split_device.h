@@ -19,15 +19,15 @@ struct split_device {
   uint16_t avail_seen; /* the driver's idx as last acquired */
   uint16_t used_next; /* free running, ahead of used->idx until published */
   uint16_t called;    /* used index at the last decision about a call */
-  bool event_idx, indirect, merge, in_order;
+  bool event_idx, indirect, merge, in_order, offload;
   int fault; /* latched: a broken queue reads as empty until reset */
   port_counters_t *count;
 };
 
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit);
 bool split_device_complete(struct split_device *q, const struct burst *b);
-uint32_t split_device_deliver(struct split_device *q, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
-bool split_device_publish(struct split_device *q);
+uint32_t split_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied);
+bool split_device_publish(void *queue);
 int split_device_ready(void *queue);
 int split_device_arm(void *queue);
 void split_device_disarm(void *queue);

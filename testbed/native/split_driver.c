@@ -62,8 +62,18 @@ static inline int32_t split_take(void *queue, uint32_t *len) {
   return (int32_t)buffers_next_of_batch(&q->buffers, len);
 }
 
+/* IN_ORDER: one used element gives a whole batch back. */
+static void reclaim_batches(struct split_driver *q) {
+  uint32_t len;
+  for (int32_t id; (id = split_take(q, &len)) >= 0;) {
+    buffers_give(&q->buffers, (uint32_t)id);
+    q->used_next = (uint16_t)(q->used_next + buffers_give_batch(&q->buffers));
+  }
+}
+
 void split_driver_reclaim(struct split_driver *q) {
   uint32_t len;
+  if (q->buffers.in_order) { reclaim_batches(q); return; }
   for (int32_t id; (id = split_take(q, &len)) >= 0;) buffers_give(&q->buffers, (uint32_t)id);
 }
 
@@ -86,9 +96,8 @@ static inline void make_available(struct split_driver *q, uint32_t id) {
 void split_driver_send(struct split_driver *q, struct burst *b) {
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
-    virtio_net_hdr_t header = {f->flags, f->gso_type, f->hdr_len, f->gso_size, f->csum_start, f->csum_offset, 0};
-    memcpy(buffers_slot(&q->buffers, f->id), &header, sizeof header);
-    uint32_t len = f->len + (uint32_t)sizeof header;
+    buffers_clear_header(&q->buffers, f->id);
+    uint32_t len = f->len + (uint32_t)sizeof(virtio_net_hdr_t);
     if (likely(q->buffers.parts == 1 && !q->indirect)) {
       if (q->desc[f->id].len != len) q->desc[f->id].len = len;
     }

@@ -1,9 +1,11 @@
 """A learning bridge between ports: one copy a frame, from the sender's buffers into the receiver's.
 
 Reference: IEEE 802.1Q §8.6 (forwarding), §8.7 (learning), §8.8 (filtering database). Each source has a lane:
-the burst it is sending and how far each receiver has got with it. A full receiver holds its lane back (no
-frame is lost), but no longer than `stall_ns`: a guest that never takes its frames must not stop those that
-send to everyone. Whatever a port does may make its owner call `refresh` or `detach` in the middle of a turn.
+the burst it is sending and how far each receiver has got with it. Bursts that go to one virtqueue, nearly
+all, are moved natively (`Forward`); what is special about one leaves it to Python. A full receiver holds its
+lane back (no frame is lost), but no longer than `stall_ns`: a guest that never takes its frames must not stop
+those that send to everyone. Whatever a port does may make its owner call `refresh` or `detach` in the middle
+of a turn.
 Not modelled: spanning tree, VLANs.
 """
 
@@ -12,8 +14,19 @@ from collections.abc import Callable
 from typing import Final
 
 from testbed.errors import ConfigError
-from testbed.native import FLOOD, FRAMES_MAX, Burst, BurstView, MacTable, Pinned, Watched, removed_frames
-from testbed.net.port import Interposer, Port, Source
+from testbed.native import (
+    FLOOD,
+    FRAMES_MAX,
+    Burst,
+    BurstView,
+    Forward,
+    ForwardTable,
+    MacTable,
+    Pinned,
+    Watched,
+    removed_frames,
+)
+from testbed.net.port import PASS_FRAMES_MAX, Interposer, Port, Source
 from testbed.spec.virtio_net import FRAME_BYTES_MAX
 
 AGE_SECONDS: Final = 300
@@ -43,8 +56,8 @@ class Attachment:
 class Lane:
     """What one source is sending: the burst and, for each receiver that is not done, its next frame."""
 
-    def __init__(self, source: Source, ring: Watched, attachment: Attachment) -> None:
-        self.source, self.ring, self.attachment = source, ring, attachment
+    def __init__(self, source: Source, ring: Watched, attachment: Attachment, forward: Forward) -> None:
+        self.source, self.ring, self.attachment, self.forward = source, ring, attachment, forward
         self.burst = Burst()
         self.loaded = False
         """The burst was fetched and not yet completed."""
@@ -64,6 +77,7 @@ class Bridge:
         self, stall_ns: int, table_size: int = 4096, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.table = MacTable(table_size, learned_max=table_size // 4, age_seconds=AGE_SECONDS)
+        self.forwards = ForwardTable(self.table)
         self.attachments: dict[int, Attachment] = {}
         self._stall_ns, self._clock = stall_ns, clock
         self._blocked: dict[Lane, None] = {}
@@ -96,6 +110,7 @@ class Bridge:
         self._interposed.discard(attachment.number)
         if interposer is not None:
             self._interposed.add(attachment.number)
+        self._open(attachment)
         for lane in attachment.lanes:
             self._release(lane)
 
@@ -130,6 +145,7 @@ class Bridge:
         attachment.stalled = False
         attachment.look_for_room()
         self.table.open_port(number, port.receiving)
+        self._open(attachment)
         if not port.receiving:
             self.table.drop_port(number)
             self.table.fix(port.mac, number)
@@ -139,6 +155,7 @@ class Bridge:
         for lane in attachment.lanes:
             self._abandon(lane)
         attachment.lanes = []
+        self.forwards.close(attachment.number)
         self.table.open_port(attachment.number, False)
         self.table.drop_port(attachment.number)
         for other in self.attachments.values():
@@ -150,8 +167,13 @@ class Bridge:
 
     def turn(self, lane: Lane) -> bool:
         """Move what one lane has as far as it goes; say whether anything moved."""
-        if lane.closed or not (lane.loaded or self._load(lane)):
+        if lane.closed:
             return False
+        if not lane.loaded:
+            if lane.attachment.interposer is None:
+                return self._pass(lane)
+            if not self._load(lane):
+                return False
         return self._move(lane)
 
     def room(self, attachment: Attachment) -> bool:
@@ -189,15 +211,35 @@ class Bridge:
         now_seconds = self._clock() // _NS_PER_SECOND
         if now_seconds // AGE_SECONDS != self._now_seconds // AGE_SECONDS:
             self.table.expire(now_seconds & 0xFFFF_FFFF)
-        self._now_seconds = now_seconds
+        self._now_seconds = self.forwards.now_seconds = now_seconds & 0xFFFF_FFFF
 
-    @staticmethod
-    def _lane(attachment: Attachment, source: Source, ring: Watched) -> Lane:
+    def _lane(self, attachment: Attachment, source: Source, ring: Watched) -> Lane:
         """Return the lane that draws from this queue already, or a new one."""
         for lane in attachment.lanes:
             if lane.source is source and lane.ring is ring and not lane.closed:
                 return lane
-        return Lane(source, ring, attachment)
+        here = attachment
+        forward = Forward(self.forwards, here.number, here.counters, here.offset, FRAME_BYTES_MAX)
+        return Lane(source, ring, attachment, forward)
+
+    def _open(self, attachment: Attachment) -> None:
+        """Have frames for a port delivered natively where nobody else needs to see them or to count them."""
+        special = attachment.interposer is not None or attachment.stalled
+        self.forwards.open(attachment.number, () if special else attachment.port.deliveries)
+
+    def _pass(self, lane: Lane) -> bool:
+        """Move bursts natively until there are no more, somebody wants a call, or one of them is special."""
+        forward = lane.forward
+        moved, stays = lane.source.drain(forward, lane.burst, PASS_FRAMES_MAX)
+        number, call = forward.take_called()
+        ports, flood = forward.targets if stays else ([], False)
+        if number >= 0:
+            self.attachments[number].port.settle(call)
+        if not stays or lane.closed:
+            return moved > 0
+        lane.loaded = True
+        self._send_to(lane, ports, flood, forward.reached)
+        return self._move(lane) or moved > 0
 
     def _load(self, lane: Lane) -> bool:
         """Fetch the lane's next burst; say whether there is one."""
@@ -234,18 +276,18 @@ class Bridge:
             if lane.closed:  # a mirror's target may have been the sender's own broken device
                 return
         ports, flood = self.table.classify(
-            lane.burst,
-            here.number,
-            self._now_seconds & 0xFFFF_FFFF,
-            here.counters,
-            here.offset,
-            FRAME_BYTES_MAX,
+            lane.burst, here.number, self._now_seconds, here.counters, here.offset, FRAME_BYTES_MAX
         )
+        self._send_to(lane, ports, flood, 0)
+
+    def _send_to(self, lane: Lane, ports: list[int], flood: bool, reached: int) -> None:
+        """Note who is to get an addressed burst, and have the receivers' interposers see it."""
+        here = lane.attachment
         if flood:
             ports = [n for n, a in self.attachments.items() if n != here.number and a.port.receiving]
             if not ports:
                 here.port.count_dropped("no_receiver", lane.burst.count_for(FLOOD, 0))
-        lane.waiting = dict.fromkeys(ports, 0)
+        lane.waiting = dict.fromkeys(ports, reached)
         if self._interposed or lane.removed:
             self._interpose_receivers(lane)
 
@@ -278,8 +320,9 @@ class Bridge:
         reached = target.port.deliver(self._burst_for(lane, number), first, number)
         burst = self._burst_for(lane, number)  # again: a port may call back and have others looked at
         left = burst.count_for(number, reached)
-        if target.stalled:  # frames in between that are for others say nothing about this receiver
-            target.stalled = left == burst.count_for(number, first)
+        if target.stalled and left < burst.count_for(number, first):  # frames for others say nothing of it
+            target.stalled = False
+            self._open(target)
         if not left:
             return True
         if lane.closed or self.attachments.get(number) is not target:
@@ -302,6 +345,7 @@ class Bridge:
         for number in tuple(lane.waiting):
             target = self.attachments[number]
             target.stalled = True
+            self._open(target)
             self._drop(lane, target, "stalled")
         self._finish(lane)
 

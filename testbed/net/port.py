@@ -6,9 +6,13 @@ several has a source a queue, so that each keeps its order. Neither knows a brid
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from testbed.native import Burst, Watched
+from testbed.native import FRAMES_MAX, Burst, DeviceRing, Drain, Watched
+
+PASS_FRAMES_MAX: Final = 2048
+"""How many frames go through native steps in one go: enough that what Python does around them hardly counts,
+and few enough that nobody else waits long."""
 
 
 class Source(Protocol):
@@ -26,6 +30,36 @@ class Source(Protocol):
     def complete(self, burst: Burst) -> None:
         """Give the buffers of a fetched burst back to the guest; its frames are not read after this."""
         ...
+
+    def drain(self, where: Drain, through: Burst, limit: int) -> tuple[int, bool]:
+        """Have `where` deal with up to `limit` frames, burst by burst, and complete them.
+
+        Returns (frames completed, the last burst stays): where `where` left one alone, `through` has it,
+        fetched and not completed.
+        """
+        ...
+
+
+class SteppedSource:
+    """`drain` for a source that is no virtqueue: a burst at a time."""
+
+    def fetch(self, burst: Burst, limit: int) -> int:
+        """See Source."""
+        raise NotImplementedError
+
+    def complete(self, burst: Burst) -> None:
+        """See Source."""
+        raise NotImplementedError
+
+    def drain(self, where: Drain, through: Burst, limit: int) -> tuple[int, bool]:
+        """See Source."""
+        count = self.fetch(through, min(limit, FRAMES_MAX))
+        if not count:
+            return 0, False
+        if not where.take_burst(through):
+            return 0, True
+        self.complete(through)
+        return count, False
 
 
 class Port(Protocol):
@@ -64,6 +98,27 @@ class Port(Protocol):
     def count_dropped(self, reason: str, frames: int) -> None:
         """Count frames that should have come here and were dropped by the bridge."""
         ...
+
+    @property
+    def deliveries(self) -> Sequence[DeviceRing]:
+        """Queues into which frames may be delivered without asking; none where only `deliver` can."""
+        ...
+
+    def settle(self, call: bool) -> None:
+        """Deal with what came of a delivery into those queues: the driver wants a `call`, or one broke."""
+        ...
+
+
+class SteppedPort:
+    """A port that is no virtqueue: frames come by `deliver` only."""
+
+    @property
+    def deliveries(self) -> Sequence[DeviceRing]:
+        """See Port."""
+        return ()
+
+    def settle(self, call: bool) -> None:
+        """See Port."""
 
 
 class Interposer(Protocol):

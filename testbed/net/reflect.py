@@ -11,8 +11,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
-from testbed.native import FRAMES_MAX, Burst, FlowSink, Inspector, Pinned, SinkStore, Watched, address_echo
-from testbed.net.port import Port, Source
+from testbed.native import (
+    FRAMES_MAX,
+    Burst,
+    FlowSink,
+    Inspector,
+    Pinned,
+    SinkDrain,
+    SinkStore,
+    Watched,
+    address_echo,
+)
+from testbed.net.port import PASS_FRAMES_MAX, Port, Source
 from testbed.spec.port_counters import PORT_COUNTERS
 from testbed.spec.virtio_net import FRAME_BYTES_MAX
 
@@ -104,8 +114,9 @@ class Sink(_Reflector):
         self, port: Port, counters: Pinned, offset: int, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         super().__init__(port, counters, offset)
-        self._clock, self._store = clock, SinkStore(STORE_BYTES, FRAME_BYTES_MAX)
-        self._inspector, self._expected = Inspector(), 0
+        self._clock, self._inspector, self._expected = clock, Inspector(), 0
+        store = SinkStore(STORE_BYTES, FRAME_BYTES_MAX)
+        self._drain = SinkDrain(store, self._inspector, counters, offset)
         self._words = counters.words(offset, PORT_COUNTERS.size)
         self.first_ns = self.arrived_ns = 0
         """When the first frame since `restart` arrived, and the newest."""
@@ -141,19 +152,16 @@ class Sink(_Reflector):
             yield path.ring, partial(self.turn, path)
 
     def turn(self, path: Path) -> bool:
-        """Take one burst; True: there was one."""
-        if path.closed or not path.source.fetch(path.burst, FRAMES_MAX):
+        """Take what there is; True: there was something."""
+        if path.closed:
             return False
         now_ns = self._clock()
-        self.first_ns = self.first_ns or now_ns
-        self.arrived_ns = now_ns
-        first, end = 0, len(path.burst)
-        while first < end:
-            first = self._store.take(path.burst, first, self._counters, self._offset, bool(self._expected))
-            if self._expected:
-                self._inspector.inspect(self._store, now_ns)
-        self._finish(path)
-        return True
+        self._drain.begin(now_ns, self._expected > 0)
+        taken, _stays = path.source.drain(self._drain, path.burst, PASS_FRAMES_MAX)
+        if taken:
+            self.first_ns = self.first_ns or now_ns
+            self.arrived_ns = now_ns
+        return taken > 0
 
     def _count(self, member: str) -> int:
         return self._words[PORT_COUNTERS.offset(member) // _WORD_BYTES]

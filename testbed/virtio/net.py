@@ -8,7 +8,7 @@ not offered: checksum and segmentation offload, receive filters, legacy.
 from collections.abc import Callable, Sequence
 
 from testbed.interrupts.signal import Edge
-from testbed.native import Burst, Pinned, Regions, Watched, deliver_spread
+from testbed.native import Burst, DeviceRing, Pinned, Regions, Watched, deliver_spread
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.port_counters import PORT_COUNTERS, fault_name
@@ -123,16 +123,22 @@ class VirtioNet:
             self.count_dropped(reason, burst.count_for(number, first))
             return len(burst)
         rings = [pair.rx for pair in self._used]
-        if len(rings) == 1:
-            reached = rings[0].deliver(burst, first, number)
-        else:
-            reached = deliver_spread(rings, burst, first, number)
-        for ring in rings:
-            if ring.publish():
-                self.call()
-            if ring.fault:
-                self.queue_broke(ring)
+        reached = deliver_spread(rings, burst, first, number)
+        self.settle(sum(ring.publish() for ring in rings) > 0)
         return reached
+
+    @property
+    def deliveries(self) -> Sequence[DeviceRing]:
+        """The receive queues, while frames may be sent here."""
+        return [pair.rx for pair in self._used] if self.receiving else ()
+
+    def settle(self, call: bool) -> None:
+        """Call the driver where it asks for it; a queue that broke ends the device."""
+        if call:
+            self.call()
+        for pair in self._used:
+            if pair.rx.fault:
+                self.queue_broke(pair.rx)
 
     @property
     def bytes_copied(self) -> int:

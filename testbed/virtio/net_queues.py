@@ -7,7 +7,7 @@ modelled: commands other than the number of queue pairs.
 from collections.abc import Callable
 from typing import Protocol
 
-from testbed.native import Burst, PackedDevice, SplitDevice, Watched
+from testbed.native import Burst, Drain, PackedDevice, SplitDevice, Watched
 from testbed.spec import virtio_net as net
 
 DeviceQueue = SplitDevice | PackedDevice
@@ -59,6 +59,20 @@ class QueuePair:
         if self.tx.fault and not count:
             self._owner.queue_broke(self.tx)
         return count
+
+    def drain(self, where: Drain, through: Burst, limit: int) -> tuple[int, bool]:
+        """Have frames dealt with as long as there are any, as `fetch` and `complete` would."""
+        if not self._owner.live:
+            return 0, False
+        if not self._owner.link_up:
+            self.fetch(through, limit)
+            return 0, False
+        done, call, stays = self.tx.drain(where, through, limit)
+        if call:
+            self._owner.call()
+        if self.tx.fault and not stays:
+            self._owner.queue_broke(self.tx)
+        return done, stays
 
     def complete(self, burst: Burst) -> None:
         """Return transmit buffers, call the driver where it asks for it.

@@ -26,7 +26,7 @@ class Sender:
         regions.add(GPA, Pinned(self.memory))
         self.parts = virtio.split_parts(GPA, 8)
         counters = Pinned(bytearray(PORT_COUNTERS.size))
-        self.queue = SplitDevice(regions, 8, *self.parts, counters)
+        self.queue = SplitDevice(regions, 8, *self.parts, counters, offload=True)
 
     def burst(self, data: bytes, **header: int) -> Burst:
         """Return a burst of this frame with this virtio_net_hdr."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.driver import NetQueue
+from testbed.guest.drivers.driver import NetQueue, SteppedQueue
 from testbed.messages.entries import FlowEntry
 from testbed.native import FLOOD, FRAMES_MAX, Burst, FrameStore, Watched
 from testbed.net.mac import format_mac
@@ -30,7 +30,7 @@ def flow(**changes: object) -> FlowEntry:
     return FlowEntry(**{**members, **changes})  # type: ignore[arg-type]
 
 
-class RigDriver:
+class RigDriver(SteppedQueue):
     """A `NetDriver` with one pair of queues of `size` buffers."""
 
     def __init__(self, size: int = 64, mtu: int = 1500) -> None:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from testbed.native import Burst, Pinned, Watched
+from testbed.native import Burst, DeviceRing, Drain, Pinned, Watched
 from testbed.net.bridge import Attachment, Bridge
 from testbed.net.mac import parse_mac
+from testbed.net.port import SteppedPort, SteppedSource
 from testbed.spec.port_counters import PORT_COUNTERS
 from tests.support.ring_pair import NativeDevice, Rig, RxDriver, Setup, TxDriver
 
@@ -24,8 +25,13 @@ def frame(to: bytes, source: bytes, content: int = 0) -> bytes:
     return (to + source + b"\x08\x00" + content.to_bytes(4, "little")).ljust(60, b"\0")
 
 
-class RingPort:
-    """`Port` and its only `Source`; `queue` and `receive` are the device's sides of its two rings."""
+class RingPort(SteppedPort, SteppedSource):
+    """`Port` and its only `Source`; `queue` and `receive` are the device's sides of its two rings.
+
+    `native`: it lets its rings be filled and drained natively, as a virtio device does.
+    """
+
+    native = False
 
     def __init__(self, number: int, receive_size: int = QUEUE_SIZE) -> None:
         self.name, self.mac = f"g{number}.nic0", mac(number)
@@ -80,6 +86,22 @@ class RingPort:
         self.receive.publish()
         self.on_deliver()
         return reached
+
+    def drain(self, where: Drain, through: Burst, limit: int) -> tuple[int, bool]:
+        if not self.native:
+            return super().drain(where, through, limit)
+        done, _call, stays = self.queue.drain(where, through, limit)
+        if done:
+            self.completed += done
+            self.on_complete()
+        return done, stays
+
+    @property
+    def deliveries(self) -> Sequence[DeviceRing]:
+        return (self.receive,) if self.native and self.receiving else ()
+
+    def settle(self, call: bool) -> None:  # noqa: ARG002 - the protocol's
+        self.on_deliver()
 
     def count_dropped(self, reason: str, frames: int) -> None:
         self.dropped[reason] += frames

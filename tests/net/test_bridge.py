@@ -12,6 +12,12 @@ SECOND_NS = 1_000_000_000
 UNKNOWN = mac(0x77)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["stepped", "native"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test twice: ports that are asked for each burst, and ports whose rings are moved natively."""
+    monkeypatch.setattr(RingPort, "native", request.param)
+
+
 class Net:
     """A bridge with three ports."""
 

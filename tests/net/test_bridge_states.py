@@ -17,11 +17,15 @@ PORT = st.integers(0, PORTS - 1)
 class BridgeStates(RuleBasedStateMachine):
     """Three ports that send to each other's addresses, drain, break and come back."""
 
+    native = False
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
         self.bridge = Bridge(STALL_NS, clock=self.clock)
         self.ports = [RingPort(number + 1, RECEIVE_SIZE) for number in range(PORTS)]
+        for port in self.ports:
+            port.native = self.native
         self.attached = [attach(self.bridge, port) for port in self.ports]
         self.out = 0
         """Frames given to receive rings that are gone."""
@@ -111,5 +115,13 @@ class BridgeStates(RuleBasedStateMachine):
         assert fetched == delivered + dropped + waits
 
 
+class NativeBridgeStates(BridgeStates):
+    """The same with rings that are moved natively."""
+
+    native = True
+
+
+TestNativeBridgeStates = NativeBridgeStates.TestCase
+TestNativeBridgeStates.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestBridgeStates = BridgeStates.TestCase
 TestBridgeStates.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -4,9 +4,21 @@ Nothing here says what the hardware is. Not modelled: offloads, multicast filter
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from testbed.native import Burst, Watched
+from testbed.native import FRAMES_MAX, Burst, Filler, Inspector, Watched
+
+
+@dataclass(slots=True)
+class Arrived:
+    """What one look at a receive queue gave."""
+
+    frames: int
+    foreign: int
+    """Frames that belong to no flow."""
+    requests: int
+    """Requests among the frames that still lie in the burst: answer them, then `rx_refill`; 0: none lie."""
 
 
 class NetQueue(Protocol):
@@ -34,6 +46,17 @@ class NetQueue(Protocol):
         """Take back the reserved frames from `first` on."""
         ...
 
+    def tx_fill(self, filler: Filler, through: Burst, want: int) -> int:
+        """Send up to `want` frames that `filler` writes, as many as there is room for; return how many.
+
+        Crumbs stay where they are: what a few frames cost to pass on, a few hundred cost together.
+        """
+        ...
+
+    def rx_inspect(self, inspector: Inspector, through: Burst, limit: int, now_ns: int) -> Arrived:
+        """Take up to `limit` frames, check each, give the buffers back."""
+        ...
+
     def rx_collect(self, burst: Burst) -> int:
         """Take received frames; return how many. They stay readable until `rx_refill`."""
         ...
@@ -41,6 +64,57 @@ class NetQueue(Protocol):
     def rx_refill(self, burst: Burst) -> None:
         """Give the buffers of a collected burst back to the device."""
         ...
+
+
+class SteppedQueue:
+    """`tx_fill` and `rx_inspect` for a queue that is no virtqueue: a burst at a time."""
+
+    _most = 0
+    """The largest burst for which there was room."""
+
+    def tx_reserve(self, burst: Burst, want: int) -> int:
+        """See NetQueue."""
+        raise NotImplementedError
+
+    def tx_send(self, burst: Burst) -> None:
+        """See NetQueue."""
+        raise NotImplementedError
+
+    def tx_release(self, burst: Burst, first: int) -> None:
+        """See NetQueue."""
+        raise NotImplementedError
+
+    def rx_collect(self, burst: Burst) -> int:
+        """See NetQueue."""
+        raise NotImplementedError
+
+    def rx_refill(self, burst: Burst) -> None:
+        """See NetQueue."""
+        raise NotImplementedError
+
+    def tx_fill(self, filler: Filler, through: Burst, want: int) -> int:
+        """See NetQueue."""
+        want = min(want, FRAMES_MAX)
+        got = self.tx_reserve(through, want)
+        self._most = max(self._most, got)
+        if not got:
+            return 0
+        if got < min(want, self._most // 2):
+            self.tx_release(through, 0)
+            return 0
+        filler.fill(through)
+        self.tx_send(through)
+        return got
+
+    def rx_inspect(self, inspector: Inspector, through: Burst, limit: int, now_ns: int) -> Arrived:
+        """See NetQueue."""
+        got = self.rx_collect(through) if limit else 0
+        if not got:
+            return Arrived(0, 0, 0)
+        _data, requests, _replies, foreign = inspector.inspect(through, now_ns)
+        if not requests:
+            self.rx_refill(through)
+        return Arrived(got, foreign, requests)
 
 
 class NetDriver(NetQueue, Protocol):

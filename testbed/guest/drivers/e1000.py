@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
+from testbed.guest.drivers.driver import SteppedQueue
 from testbed.native import Burst, E1000RxDriver, E1000TxDriver, Pinned, Watched
 from testbed.observe.counters import Counters
 from testbed.spec import e1000_eeprom as eeprom
@@ -115,7 +116,7 @@ class E1000DriverConfig:
             raise ValueError(f"a ring has a multiple of 8 descriptors below 65536, not {self.ring_size}")
 
 
-class E1000Driver:
+class E1000Driver(SteppedQueue):
     """One interface; `counter_prefix` is its block of the guest's counters. DeviceError where it does not
     come up. With `ports` it resets the device through the I/O BAR.
     """

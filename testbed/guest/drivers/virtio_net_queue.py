@@ -4,9 +4,10 @@ Reference: virtio 1.2 §5.1.6.2 (sending), §5.1.6.3 (receiving). What the devic
 """
 
 from testbed.errors import DeviceError
+from testbed.guest.drivers.driver import Arrived
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtqueue import DriverQueue
-from testbed.native import Burst, Watched
+from testbed.native import Burst, Filler, Inspector, Watched
 from testbed.observe.counters import Counters
 
 _COUNTED = ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
@@ -28,6 +29,7 @@ class VirtioNetQueue:
         self._count = {what: f"{counter_prefix}.{what}" for what in _COUNTED}
         self._rx_index, self._tx_index = 2 * pair, 2 * pair + 1
         self._rx, self._tx = rx, tx
+        self._crumbs = max(1, tx.buffers // 2)
         tx.disarm()
 
     @property
@@ -43,17 +45,19 @@ class VirtioNetQueue:
     def tx_reserve(self, burst: Burst, want: int) -> int:
         """Open up to `want` buffers as frames to fill; return how many there are."""
         count = self._tx.reserve(burst, want)
-        if not count and self._tx.broken:
-            raise DeviceError("virtio-net: the device gave back a transmit buffer that it did not have")
+        self._check_sent(count)
         return count
+
+    def tx_fill(self, filler: Filler, through: Burst, want: int) -> int:
+        """Send natively, burst by burst; crumbs are less than half of the queue where more is wanted."""
+        sent, byte_count, kick = self._tx.transmit(filler, through, want, min(want, self._crumbs))
+        self._count_sent(sent, byte_count, kick)
+        self._check_sent(sent)
+        return sent
 
     def tx_send(self, burst: Burst) -> None:
         """Send a filled burst; one kick at most."""
-        self._counters.add(self._count["tx_frames"], len(burst))
-        self._counters.add(self._count["tx_bytes"], burst.byte_count)
-        if self._tx.send(burst):
-            self._counters.add(self._count["tx_kicks"])
-            self._port.notify(self._tx_index)
+        self._count_sent(len(burst), burst.byte_count, self._tx.send(burst))
 
     def tx_release(self, burst: Burst, first: int) -> None:
         """Take back the reserved frames from `first` on."""
@@ -69,6 +73,17 @@ class VirtioNetQueue:
             self._check()
         return count
 
+    def rx_inspect(self, inspector: Inspector, through: Burst, limit: int, now_ns: int) -> Arrived:
+        """Take and check frames natively, burst by burst."""
+        got, byte_count, foreign, requests, kick = self._rx.receive(inspector, through, limit, now_ns)
+        if got:
+            self._counters.add(self._count["rx_frames"], got)
+            self._counters.add(self._count["rx_bytes"], byte_count)
+        if kick:
+            self._kick_rx()
+        self._check()
+        return Arrived(got, foreign, requests)
+
     def rx_refill(self, burst: Burst) -> None:
         """Post the buffers of a collected burst again; one kick at most.
 
@@ -76,12 +91,26 @@ class VirtioNetQueue:
         """
         self._check()
         if self._rx.post(burst):
-            self._counters.add(self._count["rx_kicks"])
-            self._port.notify(self._rx_index)
+            self._kick_rx()
 
     def post_all(self) -> None:
         """Give the device every receive buffer, before it is told to go live: no kick."""
         self._rx.post_all()
+
+    def _count_sent(self, frames: int, byte_count: int, kick: bool) -> None:
+        self._counters.add(self._count["tx_frames"], frames)
+        self._counters.add(self._count["tx_bytes"], byte_count)
+        if kick:
+            self._counters.add(self._count["tx_kicks"])
+            self._port.notify(self._tx_index)
+
+    def _kick_rx(self) -> None:
+        self._counters.add(self._count["rx_kicks"])
+        self._port.notify(self._rx_index)
+
+    def _check_sent(self, count: int) -> None:
+        if not count and self._tx.broken:
+            raise DeviceError("virtio-net: the device gave back a transmit buffer that it did not have")
 
     def _check(self) -> None:
         if self._rx.broken:

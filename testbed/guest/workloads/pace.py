@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
-from testbed.native import FRAMES_MAX
+from testbed.net.port import PASS_FRAMES_MAX
 
 _NS_PER_SECOND = 1_000_000_000
 
@@ -27,11 +27,11 @@ class Pace(Protocol):
 
 
 class FullSpeed:
-    """Always another burst."""
+    """Always as many as go at once."""
 
     def due(self, elapsed_ns: int, sent: int) -> int:  # noqa: ARG002 - the protocol's
-        """A whole burst."""
-        return FRAMES_MAX
+        """All that go at once."""
+        return PASS_FRAMES_MAX
 
     def next_ns(self, sent: int) -> int:  # noqa: ARG002 - the protocol's
         """At once."""
@@ -45,8 +45,8 @@ class Rate:
         self._interval_ns = _NS_PER_SECOND / frames_per_second
 
     def due(self, elapsed_ns: int, sent: int) -> int:
-        """Frames whose time has come, a burst at most."""
-        return max(0, min(FRAMES_MAX, int(elapsed_ns / self._interval_ns) + 1 - sent))
+        """Frames whose time has come, what goes at once at most."""
+        return max(0, min(PASS_FRAMES_MAX, int(elapsed_ns / self._interval_ns) + 1 - sent))
 
     def next_ns(self, sent: int) -> int:
         """The start of the next interval."""
@@ -61,10 +61,10 @@ class CapturedTimes:
         self._loop_ns = times_ns[-1] + times_ns[-1] // max(1, len(times_ns) - 1)
 
     def due(self, elapsed_ns: int, sent: int) -> int:
-        """Frames whose time has come, a burst at most."""
+        """Frames whose time has come, what goes at once at most."""
         loop, frame = divmod(sent, len(self._times_ns))
         ready = bisect_right(self._times_ns, elapsed_ns - loop * self._loop_ns)
-        return max(0, min(FRAMES_MAX, ready - frame))
+        return max(0, min(PASS_FRAMES_MAX, ready - frame))
 
     def next_ns(self, sent: int) -> int:
         """The captured time of the next frame."""

@@ -13,6 +13,7 @@ from testbed.messages.control import Received
 from testbed.messages.entries import FlowEntry
 from testbed.native import Burst, FlowSink, Inspector, echo
 from testbed.net.mac import parse_mac
+from testbed.net.port import PASS_FRAMES_MAX
 from testbed.observe.counters import Counters
 from testbed.spec.flow import MAGIC_DATA, MAGIC_REQUEST
 
@@ -51,17 +52,15 @@ class Receiver:
             self.inspector.remove(sink)
 
     def step(self, queue: NetQueue | None = None) -> bool:
-        """Take one burst from a queue of the NIC, the first unless another is named; True: there was one."""
+        """Take what is in a queue of the NIC, the first unless another is named; True: there was any."""
         queue = queue or self.driver
-        if not queue.rx_collect(self._burst):
-            return False
-        _data, requests, _replies, foreign = self.inspector.inspect(self._burst, self._clock())
-        if requests:
-            self._answer(queue, requests)
-        if foreign:
-            self._counters.add(self._foreign, foreign)
-        queue.rx_refill(self._burst)
-        return True
+        arrived = queue.rx_inspect(self.inspector, self._burst, PASS_FRAMES_MAX, self._clock())
+        if arrived.foreign:
+            self._counters.add(self._foreign, arrived.foreign)
+        if arrived.requests:
+            self._answer(queue, arrived.requests)
+            queue.rx_refill(self._burst)
+        return arrived.frames > 0
 
     def result(self, flow_id: int) -> Received:
         """Return what arrived of a flow."""

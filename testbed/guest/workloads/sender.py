@@ -5,7 +5,6 @@ Reference: design, "The data plane: bursts". Not modelled: several flows sharing
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from testbed.errors import ConfigError
 from testbed.guest.drivers.driver import NetDriver, queue_for
@@ -14,23 +13,16 @@ from testbed.guest.workloads.frames import headers
 from testbed.guest.workloads.pace import CapturedTimes, FullSpeed, Pace, Rate
 from testbed.messages.control import Sent
 from testbed.messages.entries import FlowEntry
-from testbed.native import FRAMES_MAX, Burst, FlowSource, ReplaySource
+from testbed.native import Burst, Filler, FlowSource, ReplaySource
+from testbed.net.port import PASS_FRAMES_MAX
 from testbed.spec.flow import ETHERNET, MAGIC_DATA
 
 _NS_PER_SECOND = 1e9
 _WITHOUT_END = 1 << 62
 
 
-class Filler(Protocol):
-    """Writes the next frames of a flow."""
-
-    def fill(self, reserved: Burst) -> None:
-        """Fill every reserved frame."""
-        ...
-
-
 class Sender:
-    """One flow on its way out; `step` sends at most a burst.
+    """One flow on its way out; `step` sends what there is room for.
 
     ConfigError where a frame is too long for the NIC.
     """
@@ -47,8 +39,6 @@ class Sender:
         self._burst = Burst()
         self._filler, self._pace, self._count = _prepare(flow, driver.mtu + ETHERNET.size)
         self.sent = 0
-        self._most = 0
-        """The largest burst for which there was room."""
         self._started_ns = 0
         self.finished = False
         self.starved = False
@@ -64,25 +54,13 @@ class Sender:
         if self.flow.duration_ns and elapsed_ns >= self.flow.duration_ns:
             self._finish(elapsed_ns)
             return True
-        want = min(FRAMES_MAX, self._pace.due(elapsed_ns, self.sent), self._count - self.sent)
-        sent = self._reserve(want) if want > 0 else 0
-        if sent:
-            self._filler.fill(self._burst)
-            self.queue.tx_send(self._burst)
-            self.sent += sent
+        want = min(PASS_FRAMES_MAX, self._pace.due(elapsed_ns, self.sent), self._count - self.sent)
+        sent = self.queue.tx_fill(self._filler, self._burst, want) if want > 0 else 0
+        self.sent += sent
         self.starved = want > 0 and not sent
         if self.sent == self._count:
             self._finish(self._clock() - self._started_ns)
         return sent > 0
-
-    def _reserve(self, want: int) -> int:
-        """Reserve buffers, but no crumbs: what a few frames cost to pass on, a few hundred cost together."""
-        got = self.queue.tx_reserve(self._burst, want)
-        self._most = max(self._most, got)
-        if 0 < got < min(want, self._most // 2):
-            self.queue.tx_release(self._burst, 0)
-            return 0
-        return got
 
     def wake_ns(self) -> int | None:
         """Return when to step although nothing happened; in the past where a frame fell due meanwhile."""
