@@ -232,13 +232,14 @@ class Bridge:
         forward = lane.forward
         moved, stays = lane.source.drain(forward, lane.burst, PASS_FRAMES_MAX)
         number, call = forward.take_called()
-        ports, flood = forward.targets if stays else ([], False)
-        if number >= 0:
+        if stays:
+            ports, flood = forward.targets
+            lane.loaded = True
+            self._send_to(lane, ports, flood, forward.reached)
+        if number >= 0:  # may end this lane's own device: what stays is then dropped, and counted
             self.attachments[number].port.settle(call)
-        if not stays or lane.closed:
-            return moved > 0
-        lane.loaded = True
-        self._send_to(lane, ports, flood, forward.reached)
+        if not lane.loaded:
+            return stays or moved > 0
         return self._move(lane) or moved > 0
 
     def _load(self, lane: Lane) -> bool:

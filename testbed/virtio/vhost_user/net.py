@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from testbed.errors import GuestError
-from testbed.native import Burst, DirtyLog, Pinned, Watched, deliver_spread
-from testbed.net.port import Source
+from testbed.native import Burst, DeviceRing, DirtyLog, Drain, Pinned, Watched, deliver_spread
+from testbed.net.port import Source, SteppedSource
 from testbed.spec import vhost_user as spec
 from testbed.spec import virtio
 from testbed.spec import virtio_net as net
@@ -40,7 +40,7 @@ class Kicks(Protocol):
         ...
 
 
-class TransmitQueue:
+class TransmitQueue(SteppedSource):
     """A `Source`: the frames of one transmit ring."""
 
     def __init__(self, owner: "VhostUserNet", ring: Ring) -> None:
@@ -71,6 +71,21 @@ class TransmitQueue:
             self.complete(burst)
             return 0
         return count
+
+    def drain(self, where: Drain, through: Burst, limit: int) -> tuple[int, bool]:
+        """As `fetch` and `complete` would, natively where nobody keeps a journal or a log of it."""
+        ring, queue = self._ring, self._ring.queue
+        if queue is None:
+            return 0, False
+        if ring.journal is not None or self._owner.log is not None or not ring.enabled:
+            return super().drain(where, through, limit)
+        done, call, stays = queue.drain(where, through, limit)
+        ring.out = through if stays else None
+        if call:
+            self._owner.call(ring)
+        if queue.fault and not stays:
+            self._owner.ring_broke(ring)
+        return done, stays
 
     def complete(self, burst: Burst) -> None:
         """Return transmit buffers, call the driver where it asks for it."""
@@ -108,14 +123,23 @@ class VhostUserNet:
         self.features = config.features & ~own | 1 << spec.F_LOG_ALL | 1 << spec.F_PROTOCOL_FEATURES
         """Feature bits to offer to a front end."""
         self.rings = [Ring(index) for index in range(_PAIR * config.queue_pairs)]
-        self.log: DirtyLog | None = None
-        """Where writes are logged, while they are."""
+        self._log: DirtyLog | None = None
         self._counters, self._offset = counters, offset
         self._words = counters.words(offset, PORT_COUNTERS.size)
         self._changed, self._report = changed, report
         self._sources: dict[int, TransmitQueue] = {}
         self._receivers: list[Ring] = []
         self._copied = 0
+
+    @property
+    def log(self) -> DirtyLog | None:
+        """Where writes are logged, while they are."""
+        return self._log
+
+    @log.setter
+    def log(self, log: DirtyLog | None) -> None:
+        self._log = log
+        self.refresh()
 
     # Rings, for the session
 
@@ -180,13 +204,25 @@ class VhostUserNet:
             return len(burst)
         if self.log is not None:
             return self._deliver_logged(receivers[0], burst, first, number)
-        if len(queues) == 1:
-            reached = queues[0].deliver(burst, first, number)
-        else:
-            reached = deliver_spread(queues, burst, first, number)
+        reached = deliver_spread(queues, burst, first, number)
         for ring in receivers:
             self._publish(ring)
         return reached
+
+    @property
+    def deliveries(self) -> Sequence[DeviceRing]:
+        """The receive rings in use, while nobody keeps a journal or a log of what is written there."""
+        if self.log is not None or any(ring.journal is not None for ring in self._receivers):
+            return ()
+        return [ring.queue for ring in self._receivers if ring.queue is not None]
+
+    def settle(self, call: bool) -> None:
+        """Call the driver; on several rings one call too many is one that it may get (virtio 1.2 §2.7.7)."""
+        for ring in tuple(self._receivers):
+            if call:
+                self.call(ring)
+            if ring.queue is not None and ring.queue.fault:
+                self.ring_broke(ring)
 
     def _deliver_logged(self, ring: Ring, burst: Burst, first: int, number: int) -> int:
         """As `deliver` to one ring, with every page that is written marked before it is published."""
