@@ -25,12 +25,19 @@ class LpiTables:
 
 
 class Redistributor:
-    """One host processor's LPIs. `wake` sends the processor the one message that it asked for."""
+    """One host processor's LPIs; `wake` sends the processor the one message that it asked for."""
+
+    tables: LpiTables | None
+    """Where the tables are; None: LPIs are not enabled, and none becomes pending (GICR_CTLR.EnableLPIs)."""
 
     def __init__(
-        self, memory: ItsMemory, tables: LpiTables, port: LpiPort, wake: Callable[[], None] = lambda: None
+        self,
+        memory: ItsMemory,
+        tables: LpiTables | None,
+        port: LpiPort,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self._memory, self._tables = memory, tables
+        self._memory, self.tables = memory, tables
         self.port, self.wake = port, wake
         self._enabled: dict[int, bool] = {}
 
@@ -38,7 +45,9 @@ class Redistributor:
         """Tell what the configuration table said when it was last looked at."""
         enabled = self._enabled.get(intid)
         if enabled is None:
-            entry = self._load(self._tables.config + s.config_offset(intid))
+            if self.tables is None:
+                return False
+            entry = self._load(self.tables.config + s.config_offset(intid))
             enabled = self._enabled[intid] = bool(s.LPI_ENABLE.get(entry))
         return enabled
 
@@ -87,16 +96,21 @@ class Redistributor:
 
     def _marked(self) -> list[int]:
         """Return every LPI whose bit of the pending table is set."""
-        start = s.PENDING_RESERVED_BYTES
-        words = self._read(self._tables.pending + start, s.HOST_LPIS // 8)
+        if self.tables is None:
+            return []
+        words = self._read(self.tables.pending + s.PENDING_RESERVED_BYTES, s.HOST_LPIS // 8)
         image = int.from_bytes(words, "little")
         return [s.LPI_FIRST + n for n in range(s.HOST_LPIS) if image >> n & 1] if image else []
 
     def _is_marked(self, intid: int) -> bool:
-        return bool(self._load(self._tables.pending + intid // 8) >> intid % 8 & 1)
+        if self.tables is None:
+            return False
+        return bool(self._load(self.tables.pending + intid // 8) >> intid % 8 & 1)
 
     def _mark(self, intid: int, pending: bool) -> None:
-        address = self._tables.pending + intid // 8
+        if self.tables is None:
+            return
+        address = self.tables.pending + intid // 8
         byte = self._load(address) & ~(1 << intid % 8) | pending << intid % 8
         try:
             self._memory.write(address, bytes([byte]))

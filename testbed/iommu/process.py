@@ -15,19 +15,22 @@ from testbed.iommu.attachment import Attachment
 from testbed.iommu.client import SharedArea
 from testbed.iommu.dma_service import DmaService, MessageWindow
 from testbed.iommu.features import Features
-from testbed.iommu.registers import RegisterSpaces, Wire
+from testbed.iommu.interrupts import HostInterrupts, HostProcessor
+from testbed.iommu.its_vpes import VcpuBacking
+from testbed.iommu.registers import RegisterBlock, RegisterSpaces, Wire
 from testbed.iommu.smmu import Outputs, Smmu
 from testbed.iommu.translate import native_walk
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed
+from testbed.messages.control import Failed, GuestReport
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell, DmaServer
+from testbed.native import Bell, DmaServer, Pinned
 from testbed.observe.catalogue import DMA_COUNTERS
 from testbed.pci.bar_window import Completer
 from testbed.spec import dma_area, iommu_window
 from testbed.spec.bar_window import BELL_TO_DRIVER
+from testbed.spec.vcpu_page import BELL_TO_VCPU
 
 NO_STALLS: Final = Features(stall=False)
 """The devices are PCIe functions, whose transactions may not be stalled (IHI 0070 G.b §3.12.2)."""
@@ -40,12 +43,16 @@ class Iommu:
 
     def __init__(self, parts: ProcessParts, entry: IommuEntry) -> None:
         self._parts, self._loop = parts, parts.loop
+        self._vmm, self._reported = entry.vmm, set[str]()
         self.memory = HostMemory(s for s in parts.segments.values() if s.hpa)
         self._window = parts.segments[f"{entry.name}.window"].pinned
         self._to_vmm = parts.doorbell(Bell(self._window, BELL_TO_DRIVER), entry.vmm)
         self.smmu = Smmu(self.memory, native_walk(self.memory), NO_STALLS, self._outputs())
         self.windows: dict[int, MessageWindow] = {}
         self._bells: list[Doorbell] = [self._to_vmm]
+        self.interrupts = self._interrupts(entry) if entry.its_hpa else None
+        if self.interrupts is not None:
+            self.windows.update(self.interrupts.windows)
         self.attachments = [self._attach(nic) for nic in entry.nics]
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
         self._watch_registers()
@@ -62,8 +69,35 @@ class Iommu:
     def _invalidate(self, invalidation: AtsInvalidation) -> bool:
         return any(attachment.invalidate(invalidation) for attachment in self.attachments)
 
+    def _interrupts(self, entry: IommuEntry) -> HostInterrupts:
+        segments = self._parts.segments
+
+        def bell(page: Pinned, offset: int, process: str) -> Doorbell:
+            self._bells.append(self._parts.doorbell(Bell(page, offset), process))
+            return self._bells[-1]
+
+        lpis = segments[f"{entry.name}.lpis"].pinned
+        vcpus = {}
+        for vpe in entry.vpes:
+            page = segments[vpe.page].pinned
+            vcpus[vpe.vpt_hpa] = VcpuBacking(page, bell(page, BELL_TO_VCPU, vpe.guest).wake)
+        processor = HostProcessor(lpis, bell(lpis, 0, entry.vmm).wake)
+        return HostInterrupts(self.memory, entry.its_hpa, processor, vcpus, self._report)
+
+    def _report(self, reason: str, detail: str) -> None:
+        """Tell the launcher once for each kind; the counters have them all."""
+        if reason not in self._reported:
+            self._reported.add(reason)
+            device = f"{self._parts.plan.name}.its"
+            report = GuestReport(guest=self._vmm, device=device, reason=reason, detail=detail)
+            self._parts.control.send(report)
+
     def _watch_registers(self) -> None:
-        spaces = RegisterSpaces({iommu_window.SPACE_SMMU: self.smmu})
+        blocks: dict[int, RegisterBlock] = {iommu_window.SPACE_SMMU: self.smmu}
+        if self.interrupts is not None:
+            blocks[iommu_window.SPACE_ITS] = self.interrupts.its
+            blocks[iommu_window.SPACE_GICR] = self.interrupts.redistributor
+        spaces = RegisterSpaces(blocks)
         completer = Completer(self._window, spaces, self._to_vmm.ring)
         self._loop.watch.add(completer.watched, partial(self._access, completer))
         self._loop.watch.add_bell(completer.bell)
@@ -76,6 +110,8 @@ class Iommu:
     def _go_on(self) -> bool:
         """Execute commands that a register write left over; the queue may be longer than one turn takes."""
         more = self.smmu.poll()
+        if self.interrupts is not None:
+            more |= self.interrupts.its.poll()
         if not more:
             self._loop.runnable.pop(self._go_on, None)
         return more
@@ -139,6 +175,9 @@ class Iommu:
         table = self.smmu.cache.table
         counters.set("iotlb.hits", table.hits)
         counters.set("iotlb.misses", table.misses)
+        if self.interrupts is not None:
+            for name, value in self.interrupts.counts().items():
+                counters.set(f"its.{name}", value)
         counters.set("bell.asked", sum(bell.asked for bell in self._bells))
         counters.set("bell.sent", sum(bell.sent for bell in self._bells))
 
@@ -147,7 +186,7 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the IOMMU until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, IommuEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.nics))
+    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.nics) + len(entry.vpes))
     try:
         Iommu(parts, entry)
         parts.ready()

@@ -61,11 +61,15 @@ class Doorbell:
         """Tell the other side that something happened."""
         self.asked += 1
         if self._bell.ring():
-            self.sent += 1
-            try:
-                self._socket.send(b"", zmq.NOBLOCK)
-            except zmq.Again:  # its queue is full of messages that say the same
-                return
+            self.wake()
+
+    def wake(self) -> None:
+        """Send the message that a bell has been found to ask for by whoever rang it natively."""
+        self.sent += 1
+        try:
+            self._socket.send(b"", zmq.NOBLOCK)
+        except zmq.Again:  # its queue is full of messages that say the same
+            return
 
     def close(self) -> None:
         """Close the socket."""

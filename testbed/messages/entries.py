@@ -241,6 +241,17 @@ class DmaEntry(Entry, frozen=True, kw_only=True):
     """The NIC caches translations and moves bytes itself."""
 
 
+class VpeEntry(Entry, frozen=True, kw_only=True):
+    """A vCPU into which the ITS may deliver without its hypervisor. Segment: `page`."""
+
+    guest: str
+    """Name of its process."""
+    page: str
+    """Its page (`testbed.spec.vcpu_page`)."""
+    vpt_hpa: int
+    """Its virtual pending table (IHI 0069 §6.1.2), 64 KiB aligned; its hypervisor maps it by VMAPP."""
+
+
 class IommuEntry(Entry, tag="iommu", frozen=True, kw_only=True):
     """SMMU and ITS of one host.
 
@@ -255,6 +266,12 @@ class IommuEntry(Entry, tag="iommu", frozen=True, kw_only=True):
     nics: tuple[DmaEntry, ...] = ()
     vmm: str
     """Name of the process whose driver programs it."""
+    its_hpa: int = 0
+    """Base of the ITS's two frames (IHI 0069 §12.18), where no memory is; 0: there is no ITS.
+
+    Segment: `NAME.lpis` (`testbed.spec.lpi`).
+    """
+    vpes: tuple[VpeEntry, ...] = ()
 
 
 ProcessEntry = GuestEntry | VmmEntry | IommuEntry

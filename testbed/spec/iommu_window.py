@@ -13,6 +13,8 @@ from testbed.spec.layout import Field, Record
 
 SPACE_SMMU: Final = 0
 SPACE_ITS: Final = 1
+SPACE_GICR: Final = 2
+"""The redistributor of the hypervisor's processor: its LPIs."""
 
 IOMMU_WIRES: Final = Record(
     "iommu_wires", 64, "our own record",
