@@ -21,8 +21,10 @@ from testbed.errors import MachineError
 
 QEMU: Final = "qemu-system-x86_64"
 MEMORY_BYTES: Final = 128 * MIB
+MEMORY_BYTES_MIN: Final = 96 * MIB
+MEMORY_BYTES_MAX: Final = 2048 * MIB
 _CODE_BYTES_MAX: Final = 16
-_COMMAND_LINE: Final = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on"
+_COMMAND_LINE: Final = "console=ttyS0 quiet panic=-1 no_timer_check nokaslr mitigations=off"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Nic:
     """The guest's network device."""
 
     socket: Path
-    """Of the vhost-user back end, which listens there."""
+    """Of the vhost-user back end."""
     mac: str
-    mtu: int = 1500
     queue_pairs: int = 1
     packed: bool = False
+    listens: bool = False
+    """The guest listens at the socket and the back end connects; else the other way round."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def qemu_command(guest: LinuxGuest, kernel: Kernel, image: str, code: str) -> li
         "-netdev": f"vhost-user,id=nic0,chardev=nic0,queues={nic.queue_pairs}",
         "-device": device,
     }
-    chardevs = (f"socket,id=nic0,path={nic.socket}", f"file,id=code,path={code}")
+    role = ",server=on" if nic.listens else ""
+    chardevs = (f"socket,id=nic0,path={nic.socket}{role}", f"file,id=code,path={code}")
     return [
         *(QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *(word for pair in options.items() for word in pair),

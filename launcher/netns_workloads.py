@@ -73,6 +73,8 @@ class _Namespaces:
             self._add(
                 (*path, "nic"), f"nic{section.nic} of {guest.name} has a namespace already (line {line})"
             )
+        elif guest.external is not None:
+            self._add((*path, "guest"), f"{guest.name} is an external guest, with a network stack of its own")
         elif section.nic >= len(guest.nics):
             there = ", ".join(f"nic{i}" for i in range(len(guest.nics))) or "no NIC"
             self._add((*path, "nic"), f"guest {guest.name} has {there}, not nic{section.nic}")

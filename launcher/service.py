@@ -24,8 +24,10 @@ import msgspec
 from launcher import rundir
 from launcher.capture_session import Capture, CaptureSession
 from launcher.netns import why_none
+from launcher.problems import did_you_mean
 from launcher.result import FlowResult, Result
 from testbed.errors import MachineError
+from testbed.messages.entries import ExternalEntry, Plan, VmmEntry
 
 if TYPE_CHECKING:
     from launcher.run import Run
@@ -58,6 +60,20 @@ class NamespaceAt(msgspec.Struct, frozen=True):
 
     path: str = ""
     inode: int = 0
+    problem: str = ""
+    """Why there is none."""
+
+
+class WhereExternal(msgspec.Struct, frozen=True, tag=True):
+    """Ask where an external guest is to connect, and what it will find."""
+
+    guest: str
+
+
+class ExternalAt(msgspec.Struct, frozen=True):
+    """A guest that is not ours, its socket named in full."""
+
+    entry: ExternalEntry | None = None
     problem: str = ""
     """Why there is none."""
 
@@ -98,7 +114,7 @@ class CounterStatus(msgspec.Struct, frozen=True):
     counters: dict[str, dict[str, int]]
 
 
-Request = Ps | Stats | Down | Enter | Capture
+Request = Ps | Stats | Down | Enter | WhereExternal | Capture
 ReplyT = TypeVar("ReplyT")
 
 
@@ -157,9 +173,11 @@ class Service:
             self._serving.discard(task)
             self._captures = {session: t for session, t in self._captures.items() if t is not task}
 
-    async def _answer(self, request: Ps | Stats | Down | Enter) -> object:
+    async def _answer(self, request: Ps | Stats | Down | Enter | WhereExternal) -> object:
         if isinstance(request, Enter):
             return self._enter(request.guest)
+        if isinstance(request, WhereExternal):
+            return self._external(request.guest)
         return await self._answers[type(request)]()
 
     def _enter(self, guest: str) -> NamespaceAt:
@@ -167,6 +185,15 @@ class Service:
         if namespace is None:
             return NamespaceAt(problem=why_none(self._run.plan, guest))
         return NamespaceAt(f"/proc/{os.getpid()}/fd/{namespace.descriptor}", namespace.inode)
+
+    def _external(self, guest: str) -> ExternalAt:
+        externals = externals_of(self._run.plan)
+        if guest in externals:
+            entry = externals[guest]
+            socket = entry.socket or str(rundir.path_of(self._run.plan.topology) / f"{guest}.sock")
+            return ExternalAt(msgspec.structs.replace(entry, socket=socket))
+        hint = did_you_mean(guest, externals) or f"; there are {', '.join(externals) or 'none'}"
+        return ExternalAt(problem=f"topology {self._run.plan.topology} has no external guest {guest}{hint}")
 
     async def _ps(self) -> TopologyStatus:
         run = self._run
@@ -187,6 +214,12 @@ class Service:
     async def _down(self) -> Result:
         self._run.stop("virtbed down")
         return await asyncio.shield(self._run.result)
+
+
+def externals_of(plan: Plan) -> dict[str, ExternalEntry]:
+    """Return the guests of a plan that are not ours, by name."""
+    vmms = (process.entry for process in plan.processes if isinstance(process.entry, VmmEntry))
+    return {external.name: external for vmm in vmms for external in vmm.externals}
 
 
 def ask(name: str, request: Request, reply: type[ReplyT]) -> ReplyT:

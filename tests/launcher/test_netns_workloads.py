@@ -16,6 +16,7 @@ guests:
   b: {nics: [{kind: virtio-net, backend: sink}, {kind: virtio-net, mtu: 1000}]}
   c: {nics: []}
   d: {count: 2}
+  l: {kind: external}
 workloads:
 """
 
@@ -65,12 +66,13 @@ def test_namespaces_become_taps_of_their_guests_and_are_no_phase() -> None:
         ("{kind: netns, guest: c, address: 10.0.0.1/24}", ".nic: guest c has no NIC, not nic0"),
         ("{kind: netns, guest: b, address: 10.0.0.1/24}", ".nic: nic0 of b has a sink behind it: a network stack needs the bridge"),
         ("{kind: netns, guest: b, nic: 1, address: 'fd00::1/64'}", ".address: IPv6 needs an mtu of at least 1280, not 1000"),
+        ("{kind: netns, guest: l, address: 10.0.0.1/24}", ".guest: l is an external guest, with a network stack of its own"),
         ("{kind: netns, guest: d, address: 10.0.0.1/24}", ".guest: d is 2 guests: name one of them, e.g. d0"),
-        ("{kind: netns, guest: x, address: 10.0.0.1/24}", '.guest: there is no guest "x"; the guests are a, b, c, d0, d1'),
+        ("{kind: netns, guest: x, address: 10.0.0.1/24}", '.guest: there is no guest "x"; the guests are a, b, c, d0, d1, l'),
     ],
 )  # fmt: skip
 def test_mistakes(workload: str, problem: str) -> None:
-    assert problems(workload) == [f"f:8: workloads[0]{problem}"]
+    assert problems(workload) == [f"f:9: workloads[0]{problem}"]
 
 
 def test_mistakes_that_two_make_together() -> None:
@@ -83,9 +85,9 @@ def test_mistakes_that_two_make_together() -> None:
     )
     stack = "is the interface of a network namespace, no end of a flow: run a program with virtbed exec, or give the guest another NIC"
     assert said == [
-        "f:9: workloads[1].nic: nic0 of a has a namespace already (line 8)",
-        "f:10: workloads[2].address: 10.0.0.1/16 is also that of the namespace on line 8",
-        f"f:11: workloads[3].to: a.nic0 {stack}",
+        "f:10: workloads[1].nic: nic0 of a has a namespace already (line 9)",
+        "f:11: workloads[2].address: 10.0.0.1/16 is also that of the namespace on line 9",
+        f"f:12: workloads[3].to: a.nic0 {stack}",
     ]
 
 

@@ -19,6 +19,16 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return _unless(missing, "not installed, see scripts/peers: ")
 
 
+def need(program: str, package: str) -> None:
+    """Skip the test that calls this where a program is not installed; in CI fail it."""
+    if shutil.which(program) is not None:
+        return
+    why = f"{program} is not installed (Debian: {package}; scripts/peers installs it)"
+    if CI:
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 def _unless(missing: list[str], why: str) -> pytest.MarkDecorator:
     """Skip where something is missing; in CI run all the same, and fail."""
     return pytest.mark.skipif(bool(missing) and not CI, reason=f"{why}{', '.join(missing)}")

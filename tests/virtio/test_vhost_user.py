@@ -320,6 +320,23 @@ def test_regions_come_and_go_while_rings_run(bench: BackEndBench, front_end: Fro
     assert front_end.received() == [frame(1)]
 
 
+def test_a_region_given_for_every_pair_of_queues_is_there_until_taken_away_for_every_one(
+    bench: BackEndBench, front_end: FrontEnd
+) -> None:
+    front_end.up()
+    other, far = memory_file(), (GPA + 2 * MEMORY_BYTES, MEMORY_BYTES, UVA + 2 * MEMORY_BYTES)
+    where = single_region(*far)
+    try:
+        answers = [front_end.ask(Request.ADD_MEM_REG, where, [other], need=True) for _ in range(3)]
+        answers += [front_end.ask(Request.REM_MEM_REG, where, need=True) for _ in range(4)]
+    finally:
+        os.close(other)
+    assert [answer.number for answer in answers] == [0, 0, 0, 0, 0, 0, 1]
+    front_end.send(frame(1))
+    bench.turn()
+    assert front_end.received() == [frame(1)]
+
+
 def test_a_new_memory_table_leaves_rings_where_they_stood(bench: BackEndBench, front_end: FrontEnd) -> None:
     front_end.up()
     for content in range(SIZE):

@@ -6,6 +6,7 @@ fatal: see `PeerMemory`. Not modelled: IOTLB (ACCESS_PLATFORM is not offered), p
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,9 @@ def map_file(descriptor: int, offset: int, size_bytes: int, what: str) -> PeerMe
         raise _refused(f"{what}: cannot be mapped: {error}") from error
 
 
+_Place = tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Region:
     """One region: where the guest, the front end and we have it."""
@@ -39,6 +43,11 @@ class Region:
     size: int
     uva: int
     memory: PeerMemory
+
+    @property
+    def place(self) -> _Place:
+        """What names it in a message."""
+        return self.gpa, self.size, self.uva
 
     def covers(self, other: "Region") -> bool:
         """Whether the two have a guest physical or a front-end virtual address in common."""
@@ -53,6 +62,7 @@ class MemoryTable:
     def __init__(self) -> None:
         self.native = Regions()
         self._regions: list[Region] = []
+        self._again: Counter[_Place] = Counter()
 
     def __len__(self) -> int:
         return len(self._regions)
@@ -70,14 +80,27 @@ class MemoryTable:
         self.native.add(gpa, Pinned(region.memory))
         self._regions.append(region)
 
+    def add_again(self, gpa: int, size: int, uva: int) -> bool:
+        """Note that a region was given once more, and must be taken away once more; False: it is a new one.
+
+        QEMU 7.2 says ADD_MEM_REG and REM_MEM_REG for every pair of queues.
+        """
+        place = (gpa, size, uva)
+        if not any(region.place == place for region in self._regions):
+            return False
+        self._again[place] += 1
+        return True
+
     def without(self, gpa: int, size: int, uva: int) -> "MemoryTable":
-        """Return a table that lacks one region; GuestError where there is none such."""
-        left = [
-            region for region in self._regions if (region.gpa, region.size, region.uva) != (gpa, size, uva)
-        ]
+        """Return a table that lacks one region, or has it once less; GuestError where there is none such."""
+        if self._again[gpa, size, uva]:
+            self._again[gpa, size, uva] -= 1
+            return self
+        left = [region for region in self._regions if region.place != (gpa, size, uva)]
         if len(left) == len(self._regions):
             raise _refused(f"no region of {size:#x} bytes at {gpa:#x}, {uva:#x} for the front end")
         table = MemoryTable()
+        table._again = self._again
         for region in left:
             table.native.add(region.gpa, Pinned(region.memory))
             table._regions.append(region)

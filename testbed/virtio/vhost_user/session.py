@@ -239,13 +239,17 @@ class Session:
 
     def _add_mem_reg(self, message: Message) -> None:
         region = message.record(spec.REGION, spec.SINGLE_REGION_PADDING_BYTES)
+        if self._memory.add_again(region["gpa"], region["size"], region["uva"]):
+            return
         _add_region(self._memory, region, message.descriptors[0])
         for ring in self._device.rings:
             self._start(ring)
 
     def _rem_mem_reg(self, message: Message) -> None:
         region = message.record(spec.REGION, spec.SINGLE_REGION_PADDING_BYTES)
-        self._replace_memory(self._memory.without(region["gpa"], region["size"], region["uva"]))
+        table = self._memory.without(region["gpa"], region["size"], region["uva"])
+        if table is not self._memory:
+            self._replace_memory(table)
 
     def _replace_memory(self, table: MemoryTable) -> None:
         """Have the rings that run go on in other memory, each from where it stands."""
