@@ -92,7 +92,8 @@ class Asked:
         end = 2 * PAGE if self.kind == d.KIND_WRITE else RAM_BYTES
         if self.length == 0:
             return True
-        return self.iova >= IOVA and self.iova + self.length <= IOVA + end
+        unprivileged = not self.flags & d.FLAG_PRIVILEGED  # what the cache grants
+        return unprivileged and self.iova >= IOVA and self.iova + self.length <= IOVA + end
 
     def do(self, device: bytearray, ram: bytearray) -> None:
         """Do it on plain copies of both memories."""
