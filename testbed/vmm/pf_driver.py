@@ -257,6 +257,7 @@ class PfDriver:
         for vf in self.vfs:
             if resets >> vf.number & 1:
                 vf.counts.resets += 1
+                self._mailbox.forget(vf)
                 self._stop_vf(vf)
 
     def _look_at_spoofers(self) -> None:

@@ -4,7 +4,8 @@ Reference: 82576 datasheet (320961, revision 2.63) §7.10.2.9; the messages are 
 (testbed/spec/igb_mailbox.py). A message is copied out of the mailbox word by word before it is looked at, so
 that it cannot change meanwhile; whatever is in it, it is answered with ACK or NACK and harms nobody else.
 A virtual function that has not been reset since the PF or its link changed may ask for nothing but a reset.
-One that sends more than `BURST_MESSAGES` in `WINDOW_NS` is not listened to until the window is over.
+One that sends more than `BURST_MESSAGES` in `WINDOW_NS` is not listened to until the window is over. What the
+PF says by itself waits while the mailbox is in use, so that it is never written over a request or an answer.
 """
 
 from collections.abc import Callable
@@ -63,6 +64,10 @@ class MailboxService:
         self._in_window = [0] * len(vfs)
         self._deaf = 0
         """Virtual functions that are not listened to until their window is over."""
+        self._unread = 0
+        """Those that have not acknowledged what they were sent."""
+        self._waiting = 0
+        """Those that are to be told about their link."""
 
     def start(self) -> None:
         """Listen to everyone."""
@@ -75,17 +80,36 @@ class MailboxService:
         requests, acknowledged = _VFREQ.get(causes) & ~self._deaf, _VFACK.get(causes)
         if not requests and not acknowledged:
             return False
-        self._registers.write("MBVFICR", _VFACK.put(acknowledged))
+        if acknowledged:
+            self._registers.write("MBVFICR", _VFACK.put(acknowledged))
+            self._unread &= ~acknowledged
         for vf in self._vfs:
             if requests >> vf.number & 1 and self._admits(vf):
                 self._registers.write("MBVFICR", _VFREQ.put(1 << vf.number))
                 self._answer(vf)
+            if self._waiting >> vf.number & 1:
+                self.notify(vf)
         return requests != 0
 
     def notify(self, vf: Vf) -> None:
-        """Tell a virtual function that something about its link changed."""
-        message = igb_mailbox.PF_CONTROL | (igb_mailbox.CTS if vf.driver.clear_to_send else 0)
-        self._send(vf, [message])
+        """Tell a virtual function that something about its link changed, as soon as its mailbox is free."""
+        bit = 1 << vf.number
+        self._waiting |= bit
+        if self._unread & bit:
+            return
+        self._registers.write("PFMAILBOX", _PFU, vf.number)
+        held = self._registers.read("PFMAILBOX", vf.number) & _PFU
+        if held and not _VFREQ.get(self._registers.read("MBVFICR")) & bit:
+            self._waiting &= ~bit
+            message = igb_mailbox.PF_CONTROL | (igb_mailbox.CTS if vf.driver.clear_to_send else 0)
+            self._send(vf, [message])
+        elif held:
+            self._registers.write("PFMAILBOX", 0, vf.number)
+
+    def forget(self, vf: Vf) -> None:
+        """A virtual function was reset: it looks at its link by itself, and has read what it was sent."""
+        self._unread &= ~(1 << vf.number)
+        self._waiting &= ~(1 << vf.number)
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
@@ -201,6 +225,7 @@ class MailboxService:
         for n, word in enumerate(words):
             registers.write("VMBMEM", word, igb_mailbox.WORDS * number + n)
         registers.write("PFMAILBOX", _STS, number)
+        self._unread |= 1 << number
 
 
 def _words_of(head: int) -> int:
