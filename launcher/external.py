@@ -4,15 +4,17 @@ An external guest is a vhost-user front end in a process that somebody else star
 the file says what is offered. Not modelled: several NICs of one external guest, which need a socket each.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Final
 
-from launcher.nics import VirtioNet
+from launcher.nics import Nic, VirtioNet
 from launcher.nics.kind import Place
 from launcher.nics.virtio_net import VirtioNetSection
 from launcher.problems import Path
 from launcher.schema import GuestSection
-from launcher.topology_records import External, Topology
+from launcher.topology_records import External, Guest, Topology
 from launcher.units import shown
 from launcher.validation import Checked
 from testbed.messages.entries import ExternalEntry
@@ -65,6 +67,20 @@ def resolve_external(
         text = f"must be a path of at most {PATH_BYTES_MAX} bytes, not {shown(socket)}"
         checked.add((*path, "socket"), text)
     return External(socket, section.listens)
+
+
+def resolve_back_ends(guests: Mapping[str, Guest], directory: FilePath) -> dict[str, Guest]:
+    """Return the guests with the sockets of their NICs' back ends made absolute."""
+    return {name: replace(guest, nics=_absolute(guest.nics, directory)) for name, guest in guests.items()}
+
+
+def _absolute(nics: tuple[Nic, ...], directory: FilePath) -> tuple[Nic, ...]:
+    return tuple(
+        replace(nic, vhost_user=str((directory / nic.vhost_user).absolute()))
+        if isinstance(nic, VirtioNet) and nic.vhost_user
+        else nic
+        for nic in nics
+    )
 
 
 def external_entries(topology: Topology, host: str) -> tuple[ExternalEntry, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
 
-from launcher.external import check_external, is_external, resolve_external
+from launcher.external import check_external, is_external, resolve_back_ends, resolve_external
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
 from launcher.netns_workloads import resolve_namespaces
@@ -92,6 +92,7 @@ class _Resolver:
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
         self._check_ports()
+        self.guests = resolve_back_ends(self.guests, directory)
         self.guests = resolve_interposers(self.checked, self.section, self.guests, directory)
         self.guests = resolve_namespaces(self.checked, self.section, self.guests)
         phases = resolve_phases(self.checked, self.section, self.guests, directory)

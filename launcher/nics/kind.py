@@ -22,6 +22,8 @@ from testbed.spec.layout import RegisterMap
 MTU_MIN: Final = 68
 """RFC 791: what every IPv4 link carries."""
 Backend = Literal["bridge", "sink", "echo"]
+AnyBackend = Literal["bridge", "sink", "echo", "peer"]
+"""peer: another process has the back end."""
 
 VIRTIO_MMIO_GPA: Final = 0x0A00_0000
 VIRTIO_MMIO_WINDOW_BYTES: Final = 0x200
@@ -117,7 +119,7 @@ class NicRecord:
 
     mac: str
     mtu: int
-    backend: Backend = "bridge"
+    backend: AnyBackend = "bridge"
     interpose: tuple[InterposeEntry, ...] = ()
 
     @property

@@ -1,14 +1,17 @@
-"""`kind: virtio-net`: a paravirtual NIC whose back end is in the vmm.
+"""`kind: virtio-net`: a paravirtual NIC; its back end is in the vmm or in another process.
 
-Reference: virtio 1.2 §5.1; testbed/virtio. Not modelled: transports other than virtio-mmio.
+Reference: virtio 1.2 §5.1; testbed/virtio. Two transports: virtio-mmio towards the vmm, vhost-user
+towards a back end in another process.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
+from pydantic import Field
+
 from launcher.nics.kind import BridgedSection, NicRecord, Place, mtu_between
-from launcher.rules import Boolean, choice, power_of_two, whole
+from launcher.rules import Boolean, Text, choice, power_of_two, whole
 from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.messages.entries import VirtioNetEntry
 from testbed.spec.flow import ETHERNET
@@ -47,6 +50,15 @@ class VirtioNetSection(BridgedSection):
     """Offer IN_ORDER: buffers come back in the order in which they were made available."""
     segments: Annotated[int, whole(1, 4)] = 1
     """Descriptors in which the driver lays out a frame to send."""
+    vhost_user: Text | None = Field(alias="vhost-user", default=None)
+    """Socket of a back end in another process (DPDK, another virtbed), relative to the topology file."""
+
+    @property
+    def hidden(self) -> str:
+        """Where another process has the back end the vmm sees nothing."""
+        if self.vhost_user is not None:
+            return "needs the bridge behind the NIC: its back end is another process (vhost-user)"
+        return super().hidden
 
     @property
     def memory_bytes(self) -> int:
@@ -64,13 +76,16 @@ class VirtioNetSection(BridgedSection):
         if self.segments > self.queue_size:
             text = f"must not be more than the queue_size {self.queue_size}, not {self.segments}"
             yield "segments", "queue_size", text
+        if self.vhost_user is not None and self.backend != "bridge":
+            yield "backend", "vhost-user", "is the vmm's: leave it out where `vhost-user` names another"
 
     def resolve(self, mac: str) -> "VirtioNet":
         """Return the NIC of the topology."""
         return VirtioNet(
             mac=mac,
             mtu=self.mtu,
-            backend=self.backend,
+            backend=self.backend if self.vhost_user is None else "peer",
+            vhost_user=self.vhost_user or "",
             ring=self.ring,
             queue_size=self.queue_size,
             queue_pairs=self.queue_pairs,
@@ -94,11 +109,12 @@ class VirtioNet(NicRecord):
     mrg_rxbuf: bool
     in_order: bool
     segments: int
+    vhost_user: str = ""
 
     @property
     def registers(self) -> tuple[RegisterMap, ...]:
         """The virtio-mmio registers."""
-        return (MMIO,)
+        return () if self.vhost_user else (MMIO,)
 
     def entry(self, place: Place) -> VirtioNetEntry:
         """Return what guest and vmm are told of it."""
@@ -109,6 +125,7 @@ class VirtioNet(NicRecord):
             intid=place.intid,
             ring=self.ring,
             backend=self.backend,
+            vhost_user=self.vhost_user,
             queue_size=self.queue_size,
             queue_pairs=self.queue_pairs,
             mtu=self.mtu,

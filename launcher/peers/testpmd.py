@@ -74,6 +74,16 @@ class Testpmd:
         """Forward frames from now on."""
         self._say(f"start {how}".rstrip())
 
+    def stop(self) -> None:
+        """Forward nothing any more."""
+        self._say("stop")
+        self._expect(r"(?m)^Done\.$")
+
+    def forward(self, mode: str) -> None:
+        """Do something else with frames from the next start on."""
+        self._say(f"set fwd {mode}")
+        self._expect(rf"Set {mode.split()[0]} packet forwarding mode")
+
     def stats(self, port: int = 0) -> Stats:
         """Return a port's counters."""
         self._say(f"show port stats {port}")

@@ -5,17 +5,26 @@ Not modelled: NICs that come or go while the guest runs.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.drivers.e1000 import E1000Driver, E1000DriverConfig
+from testbed.guest.drivers.vhost_user import SharedRam, VhostUserPort
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.mmio import MmioWindow, PortWindow
 from testbed.guest.ram import RamAllocator
 from testbed.guest.vcpu import Vcpu, Wait
+from testbed.messages.descriptors import Descriptors
 from testbed.messages.entries import E1000Entry, NicEntry, VirtioNetEntry
+from testbed.messages.peer_socket import connect_within
+from testbed.net.mac import parse_mac
 from testbed.observe.counters import Counters
+
+CONNECT_SECONDS: Final = 5.0
+"""How long a back end in another process is waited for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,10 @@ class NicParts:
     counters: Counters
     interrupts: Interrupts
     wait: Wait
+    descriptors: Descriptors
+    """What wakes the guest besides its hypervisor."""
+    shared_ram: SharedRam | None = None
+    """For back ends in other processes."""
 
 
 def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
@@ -36,7 +49,7 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
     prefix = f"nic{index}"
     match nic:
         case VirtioNetEntry():
-            port = VirtioMmioPort(parts.vcpu, nic.mmio_gpa)
+            port = _virtio_port(parts, nic)
             virtio = VirtioNetDriver(port, parts.ram, parts.counters, prefix, nic, parts.wait)
             parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt)
             return virtio
@@ -44,6 +57,27 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
             e1000 = _e1000(parts, nic, prefix)
             parts.interrupts.on_level(nic.intid, e1000.handle_interrupt)
             return e1000
+
+
+def _virtio_port(parts: NicParts, nic: VirtioNetEntry) -> VirtioPort:
+    if not nic.vhost_user:
+        return VirtioMmioPort(parts.vcpu, nic.mmio_gpa)
+    assert parts.shared_ram is not None
+    connection = connect_within(nic.vhost_user, CONNECT_SECONDS)
+    descriptors = parts.descriptors
+    port = VhostUserPort(
+        connection,
+        parts.shared_ram,
+        parse_mac(nic.mac),
+        nic.queue_pairs,
+        lambda call: descriptors.add(call, _used_buffers, edge=True),
+    )
+    descriptors.add(connection.fileno(), port.hear)
+    return port
+
+
+def _used_buffers() -> None:
+    """A call says only that the guest is to look at its rings."""
 
 
 def _e1000(parts: NicParts, nic: E1000Entry, prefix: str) -> E1000Driver:

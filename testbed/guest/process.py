@@ -4,6 +4,7 @@ Composition root: opens sockets, maps segments, brings the NICs up and runs the 
 "Processes, and what each can touch". Not modelled: more than one vCPU.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Final
 
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
+from testbed.guest.drivers.vhost_user import SharedRam
 from testbed.guest.flows import Flows
 from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.interrupts import Interrupts
@@ -22,7 +24,7 @@ from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed, GuestReport
-from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry
+from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VirtioNetEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Tap
 from testbed.spec import vcpu_page
@@ -34,7 +36,9 @@ _EXIT_SPIN_NS: Final = 20_000
 class Guest:
     """The machine that a guest's software sees: a vCPU, RAM and NICs."""
 
-    def __init__(self, parts: ProcessParts, entry: GuestEntry, files: Mapping[str, int]) -> None:
+    def __init__(
+        self, parts: ProcessParts, entry: GuestEntry, files: Mapping[str, int], ram_file: int | None
+    ) -> None:
         self._parts, self._entry, self._loop = parts, entry, parts.loop
         segments = parts.segments
         page = segments[f"{entry.name}.vcpu"].pinned
@@ -50,7 +54,15 @@ class Guest:
         self._joined = {tap.nic for tap in entry.taps}
         ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
         self._interrupts = Interrupts(page, parts.counters)
-        self._nic_parts = NicParts(vcpu, ram, parts.counters, self._interrupts, self._loop.wait_for)
+        self._nic_parts = NicParts(
+            vcpu,
+            ram,
+            parts.counters,
+            self._interrupts,
+            self._loop.wait_for,
+            self._loop.descriptors,
+            None if ram_file is None else self._shared_ram(ram_file),
+        )
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
         self._joints = [self._join(tap, files[tap.descriptor]) for tap in entry.taps]
         self._loop.watch.add(self._interrupts.watched, self._interrupts.take)
@@ -59,6 +71,10 @@ class Guest:
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
         self._loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
+
+    def _shared_ram(self, descriptor: int) -> SharedRam:
+        ram = self._parts.segments[f"{self._entry.name}.ram"]
+        return SharedRam(descriptor, ram.size_bytes, self._entry.ram_gpa, ram.pinned.address)
 
     def _bring_up(self, index: int) -> Receiver:
         driver = bring_up(self._nic_parts, self._entry.nics[index], index)
@@ -103,10 +119,13 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the guest until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, GuestEntry)
+    # mapping the segments closes their descriptors: that of the RAM is kept for back ends in other processes
+    shares = any(isinstance(nic, VirtioNetEntry) and nic.vhost_user for nic in entry.nics)
+    ram_file = os.dup(descriptors[f"{entry.name}.ram"]) if shares else None
     parts = ProcessParts(plan, descriptors, run_dir)
     try:
         with suppress(StopRequested):
-            Guest(parts, entry, descriptors)
+            Guest(parts, entry, descriptors, ram_file)
             parts.ready()
             parts.loop.run()
     except VirtbedError as error:

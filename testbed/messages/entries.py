@@ -105,8 +105,8 @@ class ServedNicEntry(AnyNicEntry, frozen=True, kw_only=True):
 
     intid: int
     """Shared peripheral interrupt of the guest's GIC."""
-    backend: Literal["bridge", "sink", "echo"] = "bridge"
-    """What its frames meet in the vmm."""
+    backend: Literal["bridge", "sink", "echo", "peer"] = "bridge"
+    """What its frames meet in the vmm; peer: they do not come there, another process has the device."""
     interpose: tuple[InterposeEntry, ...] = ()
     """What looks at its frames on their way, in order."""
 
@@ -117,9 +117,11 @@ class ServedNicEntry(AnyNicEntry, frozen=True, kw_only=True):
 
 
 class VirtioNetEntry(ServedNicEntry, tag="virtio-net", frozen=True, kw_only=True):
-    """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2, §5.1)."""
+    """A virtio-net device behind a virtio-mmio register block (virtio 1.2 §4.2), or another process's."""
 
     mmio_gpa: int
+    vhost_user: str = ""
+    """Path of the socket of its back end, where that is another process."""
     ring: Literal["split", "packed"] = "split"
     queue_size: int = 256
     queue_pairs: int = 1

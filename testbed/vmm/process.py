@@ -68,6 +68,8 @@ class Vmm:
         self._loop.watch.add(exits.requests, exits.handle)
         self._loop.watch.add_bell(vm.from_guest)
         for nic in guest.nics:
+            if nic.backend == "peer":
+                continue
             self._attach(nic, self._add_device(vm, nic, report), vm.counter_page(), report)
         exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm

@@ -211,7 +211,7 @@ def test_guest_mistakes(keys: str, line: str) -> None:
         ("mac: 01:00:5e:00:00:01", 'mac: must be a unicast address (first octet even), not the multicast "01:00:5e:00:00:01"'),
         ("mac: 00-00-00-00-00-00", 'mac: must not be the null address "00-00-00-00-00-00"'),
         ("queue_sise: 8", "queue_sise: unknown key (did you mean queue_size?)"),
-        ("mq: 8", "mq: unknown key; the keys here are kind, mac, interpose, backend, ring, queue_size, queue_pairs, mtu, indirect, event_idx, mrg_rxbuf, in_order, segments"),
+        ("mq: 8", "mq: unknown key; the keys here are kind, mac, interpose, backend, ring, queue_size, queue_pairs, mtu, indirect, event_idx, mrg_rxbuf, in_order, segments, vhost-user"),
     ],
 )  # fmt: skip
 def test_nic_mistakes(keys: str, line: str) -> None:

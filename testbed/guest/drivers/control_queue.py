@@ -8,7 +8,7 @@ nothing here is native but the ordered stores. Not modelled: commands other than
 from collections.abc import Callable
 from typing import Final
 
-from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.ram import RamAllocator
 from testbed.native import SharedWords
 from testbed.spec import virtio as spec
@@ -24,9 +24,7 @@ _UNANSWERED: Final = 0xFF
 class ControlQueue:
     """One control queue, split or packed; `wait` blocks until a condition holds."""
 
-    def __init__(
-        self, port: VirtioMmioPort, ram: RamAllocator, features: int, index: int, wait: Wait
-    ) -> None:
+    def __init__(self, port: VirtioPort, ram: RamAllocator, features: int, index: int, wait: Wait) -> None:
         self._port, self._index, self._wait = port, index, wait
         self._packed = bool(features >> spec.F_RING_PACKED & 1)
         self._piece = ram.take(_STATUS_OFFSET + 1, "the control queue")

@@ -8,8 +8,8 @@ the guest sleeps. With MQ every pair that the device has is used. Not modelled: 
 from testbed.address import CACHE_LINE_BYTES
 from testbed.errors import DeviceError
 from testbed.guest.drivers.control_queue import ControlQueue, Wait
-from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net_queue import VirtioNetQueue
+from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.drivers.virtqueue import DriverQueue, QueueShape, build_driver_queue
 from testbed.guest.ram import RamAllocator
 from testbed.messages.entries import VirtioNetEntry
@@ -36,7 +36,7 @@ class VirtioNetDriver(VirtioNetQueue):
 
     def __init__(
         self,
-        port: VirtioMmioPort,
+        port: VirtioPort,
         ram: RamAllocator,
         counters: Counters,
         counter_prefix: str,
@@ -59,7 +59,7 @@ class VirtioNetDriver(VirtioNetQueue):
         self.queues: tuple[VirtioNetQueue, ...] = (self, *others)
         for queue in self.queues:
             queue.post_all()
-        control = ControlQueue(port, ram, self.features, 2 * pairs, wait) if pairs > 1 else None
+        control = self._control_queue(pairs, wait)
         port.driver_ok()
         if control is not None and not control.set_pairs(pairs):
             raise DeviceError(f"virtio-net: the device refuses {pairs} queue pairs, which it offered")
@@ -82,6 +82,12 @@ class VirtioNetDriver(VirtioNetQueue):
     def before_sleep(self) -> bool:
         """Nothing to do: notifications are asked for where the rings are armed."""
         return False
+
+    def _control_queue(self, pairs: int, wait: Wait) -> ControlQueue | None:
+        """A back end behind vhost-user has none: its rings are enabled by messages."""
+        if pairs == 1 or not self._has(net.F_CTRL_VQ):
+            return None
+        return ControlQueue(self._port, self._ram, self.features, 2 * pairs, wait)
 
     def _has(self, bit: int) -> bool:
         return bool(self.features >> bit & 1)

@@ -5,7 +5,7 @@ Reference: virtio 1.2 §5.1.6.2 (sending), §5.1.6.3 (receiving). What the devic
 
 from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import Arrived
-from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.drivers.virtqueue import DriverQueue
 from testbed.native import Burst, Filler, Inspector, Watched
 from testbed.observe.counters import Counters
@@ -18,7 +18,7 @@ class VirtioNetQueue:
 
     def __init__(
         self,
-        port: VirtioMmioPort,
+        port: VirtioPort,
         counters: Counters,
         counter_prefix: str,
         pair: int,

@@ -8,7 +8,7 @@ queues that change after DRIVER_OK.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
+from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.ram import RamAllocator
 from testbed.native import PackedDriver, SplitDriver
 from testbed.spec import virtio as spec
@@ -28,9 +28,7 @@ class QueueShape:
     merge: bool = False
 
 
-def build_driver_queue(
-    port: VirtioMmioPort, ram: RamAllocator, features: int, shape: QueueShape
-) -> DriverQueue:
+def build_driver_queue(port: VirtioPort, ram: RamAllocator, features: int, shape: QueueShape) -> DriverQueue:
     """Allocate, lay out and announce one queue; MachineError where the guest's RAM does not hold it."""
 
     def has(bit: int) -> bool:

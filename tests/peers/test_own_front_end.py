@@ -1,0 +1,61 @@
+"""Our guest's vhost-user front end against our own back end, as if either were somebody else's.
+
+The guest's device is in the vmm of another topology, behind a socket, as DPDK's or QEMU's would be.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.background import Background
+from tests.support.launched import Launched
+
+BACK_END: Final = """
+name: back-end
+guests:
+  x:
+    kind: external
+    socket: {socket}
+    nics: [{{kind: virtio-net, backend: echo, ring: packed, in_order: true, queue_pairs: 2}}]
+"""
+FRONT_END: Final = """
+name: front-end
+guests:
+  a: {{nics: [{{kind: virtio-net, vhost-user: {socket}, {nic}}}]}}
+workloads:
+  - {{kind: pktgen, from: a, count: 50000, frame: imix}}
+  - {{kind: rr, from: a, count: 200}}
+"""
+NICS: Final = (
+    "ring: split",
+    "ring: packed",
+    "in_order: true",
+    "event_idx: false",
+    "queue_pairs: 2",
+    "segments: 3",
+)
+pytestmark = pytest.mark.usefixtures("run_parent")
+
+
+def test_every_frame_returns_whole_through_every_kind_of_ring(tmp_path: Path) -> None:
+    socket = tmp_path / "s"
+    with ExitStack() as stack:
+        up = Background(BACK_END.format(socket=socket), tmp_path)
+        stack.callback(up.down)
+        for nic in NICS:
+            launched = Launched(FRONT_END.format(socket=socket, nic=nic), tmp_path)
+            code, result = launched.end(), launched.result()
+            assert (code, result.error, result.died) == (0, None, ()), nic
+            assert [flow.received for flow in result.flows] == [50_000, 200]
+            assert all(flow.good for flow in result.flows)
+        assert up.count("x.nic0.fault.protocol") == 0
+
+
+def test_a_guest_whose_back_end_does_not_come_says_so(tmp_path: Path) -> None:
+    (tmp_path / "s").touch()
+    launched = Launched(FRONT_END.format(socket=tmp_path / "s", nic="ring: split"), tmp_path)
+    code, result = launched.end(), launched.result()
+    assert code == 3
+    assert "start the back end first" in str(result.died)
