@@ -28,6 +28,14 @@ CONNECT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
+class Outside:
+    """What a guest shares with back ends in other processes, and where they wake it."""
+
+    ram: SharedRam
+    descriptors: Descriptors
+
+
+@dataclass(frozen=True)
 class NicParts:
     """What a guest has for its drivers; `wait` blocks as the guest's loop does."""
 
@@ -36,10 +44,8 @@ class NicParts:
     counters: Counters
     interrupts: Interrupts
     wait: Wait
-    descriptors: Descriptors
-    """What wakes the guest besides its hypervisor."""
-    shared_ram: SharedRam | None = None
-    """For back ends in other processes."""
+    outside: Outside | None = None
+    """What back ends in other processes need; None: the guest has none."""
 
 
 def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
@@ -62,12 +68,12 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
 def _virtio_port(parts: NicParts, nic: VirtioNetEntry) -> VirtioPort:
     if not nic.vhost_user:
         return VirtioMmioPort(parts.vcpu, nic.mmio_gpa)
-    assert parts.shared_ram is not None
+    assert parts.outside is not None
     connection = connect_within(nic.vhost_user, CONNECT_SECONDS)
-    descriptors = parts.descriptors
+    descriptors = parts.outside.descriptors
     port = VhostUserPort(
         connection,
-        parts.shared_ram,
+        parts.outside.ram,
         parse_mac(nic.mac),
         nic.queue_pairs,
         lambda call: descriptors.add(call, _used_buffers, edge=True),

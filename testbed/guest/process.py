@@ -16,7 +16,7 @@ from testbed.guest.drivers.vhost_user import SharedRam
 from testbed.guest.flows import Flows
 from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.interrupts import Interrupts
-from testbed.guest.nics import NicParts, bring_up, sleep_hook
+from testbed.guest.nics import NicParts, Outside, bring_up, sleep_hook
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
 from testbed.guest.vcpu import Vcpu
@@ -60,8 +60,7 @@ class Guest:
             parts.counters,
             self._interrupts,
             self._loop.wait_for,
-            self._loop.descriptors,
-            None if ram_file is None else self._shared_ram(ram_file),
+            None if ram_file is None else Outside(self._shared_ram(ram_file), self._loop.descriptors),
         )
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
         self._joints = [self._join(tap, files[tap.descriptor]) for tap in entry.taps]
