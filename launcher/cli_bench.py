@@ -1,4 +1,4 @@
-"""Commands that measure the data plane: bench virtio, bench rr, bench dma.
+"""Commands that measure the data plane: bench virtio, e1000, rr, dma.
 
 Not modelled: comparison of two files of figures.
 """
@@ -34,7 +34,7 @@ Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
 
 def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
-    for command in (virtio, rr, dma):
+    for command in (virtio, e1000, rr, dma):
         bench.command()(command)
 
 
@@ -95,6 +95,53 @@ def virtio(
     write_json(measured, json)
     if json != STDOUT:
         console().print(bench_virtio.virtio_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def e1000(
+    path: Annotated[
+        Literal["sink", "echo", "forward"],
+        typer.Option(help="Where frames go: into the vmm, back to the guest, to another e1000 guest."),
+    ] = "sink",
+    kick: Annotated[
+        list[int] | None, typer.Option(min=1, help="Frames for each write of TDT; repeat. Default: 1 and 32.")
+    ] = None,
+    frame: Frame = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    ring_size: Annotated[int, typer.Option(help="Descriptors in each ring.")] = 256,
+    verify: Annotated[bool, typer.Option(help="Check every frame where it arrives.")] = True,
+    pin: Annotated[bool, typer.Option(help="One processor for the vmm, another for guests.")] = True,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure an emulated e1000: frames a second, and exits, copies and interrupts a frame."""
+    check_writable(json)
+    from launcher import bench_e1000
+    from launcher.bench_virtio import BenchFailed
+    from launcher.spread import parse_bounds
+    from launcher.table import console, show_result
+
+    settings = bench_e1000.Settings(
+        path=path,
+        kicks=tuple(kick or bench_e1000.KICKS),
+        frame_bytes=frame,
+        seconds=seconds,
+        pairs=pairs,
+        ring_size=ring_size,
+        verify=verify,
+        pin=pin,
+    )
+    bounds = parse_bounds(at_least or (), at_most or (), settings.figures)
+    try:
+        measured = bench_e1000.measure_e1000(settings, console(stderr=True).print)
+    except BenchFailed as failed:
+        show_result(failed.result, quiet=json == STDOUT)
+        raise typer.Exit(failed.result.exit_code) from None
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_e1000.e1000_table(measured))
     _judge(bounds, measured.figures())
 
 
