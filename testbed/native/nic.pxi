@@ -101,7 +101,7 @@ cdef extern from "nic_engine.h" nogil:
         bint wired
         dma_requester_t* dma[9]
         uint64_t stall_ns, due_ns
-        uint32_t tx_events, rx_events, faults
+        uint32_t tx_events, rx_events, faults, spoofing, dropping
         uint32_t spoofed[16]
         igb_statistics_t* stats
         igb_pool_statistics_t* pool_stats
@@ -204,13 +204,14 @@ cdef class NicEngine(Watched):
     Parameters
     ----------
     sram: the device memory of the NIC, `NicEngine.memory_bytes()` of it from its beginning are the engine's.
-    statistics: an `igb_statistics` record, then eight `igb_pool_statistics`.
+    statistics: an `igb_statistics` record. pools: eight `igb_pool_statistics`.
     counters: where, from `offset` on, eight `nic_pool_counters` lie.
     """
 
     cdef nic_engine* e
     cdef NicSwitch switch
     cdef list keep
+    cdef dict tails
 
     def __cinit__(self):
         self.e = <nic_engine*>calloc(1, sizeof(nic_engine))
@@ -220,14 +221,15 @@ cdef class NicEngine(Watched):
     def __dealloc__(self):
         free(self.e)
 
-    def __init__(self, Pinned sram not None, Pinned statistics not None, Pinned counters not None, Py_ssize_t offset, uint64_t stall_ns):
+    def __init__(self, Pinned sram not None, Pinned statistics not None, Pinned pools not None, Pinned counters not None, Py_ssize_t offset,
+                 uint64_t stall_ns):
         nic_engine_init(self.e, _at(sram, 0, nic_memory_bytes()))
-        self.e.stats = <igb_statistics_t*>_at(statistics, 0, sizeof(igb_statistics_t) + NIC_POOLS * sizeof(igb_pool_statistics_t))
-        self.e.pool_stats = <igb_pool_statistics_t*>(<uint8_t*>self.e.stats + sizeof(igb_statistics_t))
+        self.e.stats = <igb_statistics_t*>_at(statistics, 0, sizeof(igb_statistics_t))
+        self.e.pool_stats = <igb_pool_statistics_t*>_at(pools, 0, NIC_POOLS * sizeof(igb_pool_statistics_t))
         self.e.count = <nic_pool_counters_t*>_at(counters, offset, NIC_POOLS * sizeof(nic_pool_counters_t))
         self.e.stall_ns = stall_ns
         self.switch = NicSwitch()
-        self.keep = [sram, statistics, counters]
+        self.keep, self.tails = [sram, statistics, pools, counters], {}
         self.w = watched(self.e, nic_ready, nic_ready, _nothing, True)
 
     @staticmethod
@@ -277,7 +279,7 @@ cdef class NicEngine(Watched):
         if function >= NIC_FUNCTIONS or size > 65536 or (size and head >= size):
             raise ValueError(f"no queue of function {function} has {size} descriptors and its head at {head}")
         ring.owner, ring.base, ring.size, ring.head, ring.tail, ring.enabled = function, base, size, head, &tail.word, True
-        self.keep.append(tail)
+        self.tails[<uint64_t>ring] = tail
         return 0
 
     def start_transmit(self, uint32_t queue, uint32_t function, uint64_t base, uint32_t size, uint32_t head, DoorbellWord tail not None,
@@ -331,16 +333,12 @@ cdef class NicEngine(Watched):
         return moved
 
     def take_events(self):
-        """Return (transmit queues, receive queues) with descriptors written back since the last time, bit masks."""
+        """Return bit masks of queues since the last time: transmit and receive queues with descriptors written back, transmit queues
+        with spoofed frames, receive queues that dropped frames, queues that stopped (transmit in the low 16 bits)."""
         cdef uint32_t tx = self.e.tx_events, rx = self.e.rx_events
-        self.e.tx_events = self.e.rx_events = 0
-        return tx, rx
-
-    def take_faults(self):
-        """Return the queues that have stopped since the last time: transmit in the low 16 bits, receive above."""
-        cdef uint32_t faults = self.e.faults
-        self.e.faults = 0
-        return faults
+        cdef uint32_t spoofing = self.e.spoofing, dropping = self.e.dropping, faults = self.e.faults
+        self.e.tx_events = self.e.rx_events = self.e.spoofing = self.e.dropping = self.e.faults = 0
+        return tx, rx, spoofing, dropping, faults
 
     def take_spoofed(self, uint32_t queue):
         """Return the frames that anti-spoofing dropped since the last time."""
@@ -421,8 +419,8 @@ cdef class WireSender:
         wire_publish(&self.wire)
         return True
 
-    @property
-    def room(self):
+    def has_room(self):
+        """Say whether the longest frame would find room."""
         return bool(wire_room(&self.wire))
 
     @property

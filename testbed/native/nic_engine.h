@@ -93,7 +93,8 @@ struct nic_engine {
   bool wired;
   dma_requester_t *dma[NIC_FUNCTIONS];
   uint64_t now_ns, stall_ns, due_ns; /* due: when something happens by itself, 0: nothing does */
-  uint32_t tx_events, rx_events, faults; /* queues, a bit each; faults: transmit in the low half, receive in the high one */
+  uint32_t tx_events, rx_events, spoofing, dropping; /* queues, a bit each */
+  uint32_t faults; /* transmit queues in the low half, receive queues in the high one */
   uint32_t spoofed[NIC_QUEUES];
   uint32_t turn;
   bool moved;

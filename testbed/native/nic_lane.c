@@ -40,7 +40,7 @@ void nic_send(struct nic_engine *e, struct nic_job *job, uint32_t at, uint32_t l
   if (unlikely(len < IGB_RING_ETHERNET_HEADER_BYTES + IGB_RING_VLAN_TAG_BYTES)) { e->count[pool].dropped_too_short++; return; }
   struct nic_header h = nic_header(&e->sw, frame);
   if (e->sw.pooled && unlikely(!nic_permits(&e->sw, &h, pool))) {
-    e->spoofed[queue]++, e->count[pool].dropped_spoof++;
+    e->spoofed[queue]++, e->spoofing |= 1u << queue, e->count[pool].dropped_spoof++;
     return;
   }
   uint32_t to = nic_decide(&e->sw, &h, pool);

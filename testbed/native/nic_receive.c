@@ -153,7 +153,7 @@ static void count_delivered(struct nic_engine *e, uint32_t pool, const struct ni
 
 static enum nic_put no_descriptor(struct nic_engine *e, struct nic_receive *q, uint32_t pool) {
   if (!q->drop && !q->stalled) return NIC_PUT_WAIT;
-  q->dropped++;
+  q->dropped++, e->dropping |= 1u << (q - e->rx);
   if (q->stalled) e->count[pool].dropped_stalled++;
   else e->count[pool].dropped_no_descriptor++;
   return NIC_PUT_DONE;
@@ -184,7 +184,7 @@ enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job
 void nic_receive_stall(struct nic_engine *e, uint32_t pool, const struct nic_frame *f) {
   struct view v = look(e, f);
   struct nic_receive *q = &e->rx[queue_of(e, pool, &v)];
-  q->stalled = true, q->dropped++;
+  q->stalled = true, q->dropped++, e->dropping |= 1u << (q - e->rx);
   e->count[pool].dropped_stalled++;
 }
 

@@ -48,9 +48,9 @@ def test_full_wire_takes_no_frame_and_loses_none() -> None:
     while wire.put(sent.to_bytes(4, "big") * 15):
         sent += 1
     assert sent == spec.RING_BYTES_MIN // 80
-    assert not wire.sender.room
+    assert not wire.sender.has_room()
     assert [int.from_bytes(f[:4], "big") for f in wire.take_all()] == list(range(sent))
-    assert wire.sender.room
+    assert wire.sender.has_room()
     assert wire.put(bytes(60))
 
 

@@ -227,10 +227,11 @@ class NicBench:
         self._free = self.memory.base
         self.clock = ManualClock()
         self.sram = memoryview(bytearray(NicEngine.memory_bytes()))
-        self.statistics = memoryview(bytearray(STATISTICS.size + 8 * VF_STATISTICS.size))
+        self.statistics = memoryview(bytearray(STATISTICS.size))
+        self.pools = memoryview(bytearray(8 * VF_STATISTICS.size))
         self.counters = memoryview(bytearray(8 * NIC_POOL.size))
         self.engine = NicEngine(
-            Pinned(self.sram), Pinned(self.statistics), Pinned(self.counters), 0, STALL_NS
+            Pinned(self.sram), Pinned(self.statistics), Pinned(self.pools), Pinned(self.counters), 0, STALL_NS
         )
         self.iommu = Iommu(self.memory, self.sram)
         for function in range(9):
@@ -304,7 +305,7 @@ class NicBench:
         return STATISTICS.unpack(self.statistics)[name]
 
     def pool_statistic(self, pool: int, name: str) -> int:
-        return VF_STATISTICS.unpack(self.statistics, STATISTICS.size + pool * VF_STATISTICS.size)[name]
+        return VF_STATISTICS.unpack(self.pools, pool * VF_STATISTICS.size)[name]
 
 
 def frame(to: bytes, source: bytes, number: int = 0, size: int = 60, tag: int | None = None) -> bytes:
