@@ -276,14 +276,61 @@ class IommuEntry(Entry, tag="iommu", frozen=True, kw_only=True):
     vpes: tuple[VpeEntry, ...] = ()
 
 
-ProcessEntry = GuestEntry | VmmEntry | IommuEntry
+class WindowEntry(Entry, frozen=True, kw_only=True):
+    """A window to a NIC's registers (`testbed.spec.bar_window`), a segment."""
+
+    segment: str
+    process: str
+    """Who looks through it."""
+    function: int | None = None
+    """The one function (0: the PF, n: VF n-1) whose BARs it shows; None: all, with configuration space."""
+
+
+class WireEntry(Entry, frozen=True, kw_only=True):
+    """A NIC's end of its wire, and what the wire does to the frames that leave by it."""
+
+    peer: str
+    """Name of the process at the other end."""
+    outgoing: str
+    """Segment (`testbed.spec.wire`)."""
+    incoming: str
+    latency_ns: int = 0
+    bits_per_second: int = 0
+    """0: no limit."""
+    loss: float = 0.0
+    """Share of the frames."""
+    seed: int = 0
+
+
+class NicProcessEntry(Entry, tag="nic", frozen=True, kw_only=True):
+    """An 82576. Segments: those of `dma`, `windows` and `wire`, `NAME.counters`; with `dma.ats` also the
+    memory that its functions may be let into, each segment with its host physical base.
+    """
+
+    name: str
+    host: str
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+    mac: str
+    bdf: int
+    """Requester ID of the physical function."""
+    iommu: str
+    """Name of the process that serves `dma`."""
+    dma: DmaEntry
+    windows: tuple[WindowEntry, ...] = ()
+    wire: WireEntry | None = None
+    stall_ns: int = 100_000_000
+    """How long a receive queue without descriptors holds its senders back."""
+
+
+ProcessEntry = GuestEntry | VmmEntry | IommuEntry | NicProcessEntry
 
 
 class ProcessPlan(Entry, frozen=True, kw_only=True):
     """One process: what it is told and which segments it may map."""
 
     name: str
-    role: Literal["vmm", "guest", "iommu"]
+    role: Literal["vmm", "guest", "iommu", "nic"]
     entry: ProcessEntry
     segments: tuple[SegmentEntry, ...]
     counter_names: tuple[str, ...]

@@ -1,7 +1,7 @@
 /* Transmit queues: descriptors to packets in device memory, and their write-back. 82576 datasheet §7.2.1 to §7.2.3. */
 #include "nic_engine.h"
 
-#define RATE_BURST_NS 1000000u /* what a queue that could not send may make up for */
+#define RATE_BURST_NS 10000000u /* what a queue that could not send may make up for */
 
 static inline bool is_advanced(const struct nic_desc *d) { return (uint32_t)d->high & IGB_RING_TX_DEXT; }
 static inline uint32_t desc_type(const struct nic_desc *d) { return (uint32_t)d->high >> IGB_RING_DTYP_SHIFT & 15; }

@@ -7,7 +7,9 @@ the first and counts by offset; the block of the vmm's ports is the record in `t
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from testbed.spec.igb import POOLS
 from testbed.spec.layout import Access, Reg, RegisterMap
+from testbed.spec.nic_counters import pool_counter_names
 from testbed.spec.port_counters import COUNTER_NAMES
 from testbed.spec.smmu_queues import EVENT_NAMES
 
@@ -57,6 +59,24 @@ PORT_DROP_REASONS: Final = tuple(
 PORT_FAULT_REASONS: Final = tuple(
     name.removeprefix("fault.") for name in COUNTER_NAMES if name.startswith("fault.")
 )
+
+NIC_PROCESS_COUNTERS: Final = (
+    "bell.asked",
+    "bell.sent",
+    "bell.wakeups",
+    "sleeps",
+    "polls",
+    "messages",
+    "register_writes",
+    "wire.lost",
+    "wire.link_changes",
+    "windows.refused",
+    "windows.overruns",
+    "ats.requests",
+    "ats.forwarded",
+    "ats.invalidations",
+)
+"""What every NIC counts, its pools apart; `messages` are MSIs."""
 
 IOMMU_COUNTERS: Final = (
     "bell.asked",
@@ -109,6 +129,11 @@ def iommu_counter_names(functions: Iterable[str]) -> tuple[str, ...]:
     """Return the counters of an IOMMU: its own, then a block for each function (`NIC.pf`, `NIC.vfN`)."""
     blocks = (f"{function}.{name}" for function in functions for name in DMA_COUNTERS)
     return (*IOMMU_COUNTERS, *blocks)
+
+
+def nic_counter_names() -> tuple[str, ...]:
+    """Return the counters of a NIC: its own, then a block `poolN.*` for each pool."""
+    return (*NIC_PROCESS_COUNTERS, *pool_counter_names(POOLS))
 
 
 def guest_counter_names(nic_count: int, taps: Iterable[int] = ()) -> tuple[str, ...]:

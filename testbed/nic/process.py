@@ -1,0 +1,214 @@
+"""A NIC: one 82576 with its physical and virtual functions.
+
+Composition root: opens sockets, maps segments, builds the objects and runs the loop. Reference: design,
+"Processes, and what each can touch": it maps its own registers, memory, DMA rings and wires, and guest RAM
+only with ATS. Not modelled: a wire that is plugged in while it runs.
+"""
+
+import time
+from contextlib import suppress
+from functools import partial
+
+from testbed.address import Bdf
+from testbed.errors import StopRequested, VirtbedError
+from testbed.iommu.client import DmaClient, SharedArea
+from testbed.memory.host import HostMemory
+from testbed.messages.control import Failed, GuestReport
+from testbed.messages.doorbell import Doorbell
+from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, WireEntry
+from testbed.messages.process import ProcessParts
+from testbed.native import Bell, Pinned
+from testbed.net.mac import parse_mac
+from testbed.nic.control import NicConfig, NicControl
+from testbed.nic.data import NicData
+from testbed.nic.link import LOOK_NS, Link
+from testbed.pci.bar_window import Completer
+from testbed.spec import bar_window, dma_area, igb_pci, wire
+from testbed.spec.igb import VFS_MAX
+
+_BAR_SPACES = frozenset({igb_pci.REGISTERS_BAR, igb_pci.MSIX_BAR})
+
+
+class WireEnd:
+    """The wire as the process has it: link state, and bells in both directions."""
+
+    def __init__(self, parts: ProcessParts, entry: WireEntry, data: NicData, control: NicControl) -> None:
+        outgoing, incoming = parts.segments[entry.outgoing].pinned, parts.segments[entry.incoming].pinned
+        data.engine.attach_wire(outgoing, incoming)
+        data.engine.shape_wire(entry.latency_ns, entry.bits_per_second, entry.loss, entry.seed)
+        self._engine = data.engine
+        self.link = Link(outgoing, incoming, control.set_wire)
+        self.to_receiver = parts.doorbell(Bell(outgoing, wire.BELL_TO_RECEIVER), entry.peer)
+        self.to_sender = parts.doorbell(Bell(incoming, wire.BELL_TO_SENDER), entry.peer)
+        parts.loop.watch.add_bell(Bell(incoming, wire.BELL_TO_RECEIVER))
+        parts.loop.watch.add_bell(Bell(outgoing, wire.BELL_TO_SENDER))
+        self.link.announce(True)
+        self.to_receiver.ring()
+
+    def exchange(self) -> None:
+        """Let the other end see what this one has sent and taken."""
+        if self._engine.publish_wire():
+            self.to_receiver.ring()
+        if self._engine.release_wire():
+            self.to_sender.ring()
+
+    def close(self) -> None:
+        """Pull the plug."""
+        self.link.announce(False)
+        self.to_receiver.ring()
+        self.link.close()
+
+
+class Nic:
+    """The device and everything that it is connected to."""
+
+    def __init__(self, parts: ProcessParts, entry: NicProcessEntry) -> None:
+        self._parts, self._entry, self._loop = parts, entry, parts.loop
+        self._reported: set[tuple[int, str]] = set()
+        self._bells: list[Doorbell] = []
+        self._messages = 0
+        self.control = NicControl(
+            NicConfig(entry.name, parse_mac(entry.mac), Bdf(entry.bdf)),
+            self._send,
+            self._changed,
+            time.monotonic_ns,
+        )
+        self.client = self._dma()
+        counters = parts.counters
+        self.data = NicData(
+            self.control,
+            parts.segments[f"{entry.dma.nic}.sram"].pinned,
+            Pinned(counters.buffer),
+            counters.offset("pool0.tx_frames"),
+            self._report,
+            stall_ns=entry.stall_ns,
+        )
+        self.data.attach_dma(
+            {index: self.client.ports[f.stream] for index, f in enumerate(entry.dma.functions)}
+        )
+        self.windows = [self._open(window) for window in entry.windows]
+        self.wire = WireEnd(parts, entry.wire, self.data, self.control) if entry.wire else None
+        self._watch()
+
+    def _dma(self) -> DmaClient:
+        entry, segments = self._entry.dma, self._parts.segments
+        page = segments[f"{entry.nic}.dma"].pinned
+        bell = self._ringer(Bell(page, dma_area.BELL_TO_IOMMU), self._entry.iommu)
+        shared = SharedArea(page, entry.slots, segments[f"{entry.nic}.sram"].pinned)
+        host = HostMemory(s for s in segments.values() if s.hpa) if entry.ats else None
+        return DmaClient(shared, [f.stream for f in entry.functions], bell, host)
+
+    def _open(self, window: WindowEntry) -> Completer:
+        page = self._parts.segments[window.segment].pinned
+        bell = self._ringer(Bell(page, bar_window.BELL_TO_DRIVER), window.process)
+        spaces = None if window.function is None else _BAR_SPACES
+        completer = Completer(page, self.control, bell.ring, window.function, spaces)
+        reached = range(VFS_MAX + 1) if window.function is None else (window.function,)
+        for function in reached:
+            for offset, word in self.data.doorbells(function):
+                completer.add_doorbell(function, igb_pci.REGISTERS_BAR, offset, word)
+        return completer
+
+    def _ringer(self, bell: Bell, process: str) -> Doorbell:
+        doorbell = self._parts.doorbell(bell, process)
+        self._bells.append(doorbell)
+        return doorbell
+
+    def _watch(self) -> None:
+        watch = self._loop.watch
+        watch.add(self.data.engine, self.turn)
+        for completer in self.windows:
+            watch.add(completer.watched, partial(self._access, completer))
+            watch.add_bell(completer.bell)
+        for ring, action in self.client.watched:
+            watch.add(ring, action)
+        watch.add(self.client.invalidations, self.client.invalidate)
+        watch.add_bell(self.client.from_iommu)
+        self._loop.deadline = self._deadline_ns
+        self._loop.on_tick = self._tick
+
+    # what the device does to the outside
+
+    def _send(self, function: int, address: int, data: int) -> None:
+        self._messages += 1
+        self.data.send(function, address, data)
+
+    def _changed(self) -> None:
+        self.data.changed()
+
+    def _report(self, function: int, reason: str, detail: str) -> None:
+        """Tell the launcher once for each kind; the counters have them all."""
+        if (function, reason) not in self._reported:
+            self._reported.add((function, reason))
+            name = self._entry.dma.functions[function].name
+            report = GuestReport(guest=self._entry.name, device=name, reason=reason, detail=detail)
+            self._parts.control.send(report)
+
+    # the loop
+
+    def turn(self) -> bool:
+        """Let the data side go on."""
+        moved = self.data.turn()
+        if self.wire is not None:
+            self.wire.exchange()
+        return moved
+
+    def _access(self, completer: Completer) -> bool:
+        """Register accesses first, then what they started."""
+        moved = completer.step()
+        return self.turn() or moved
+
+    def _deadline_ns(self) -> int | None:
+        due = [self.control.deadline_ns(), self.data.deadline_ns()]
+        if self.wire is not None:
+            due.append(time.monotonic_ns() + LOOK_NS)
+        return min((at for at in due if at is not None), default=None)
+
+    def _tick(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self.wire is not None:
+            self.wire.link.look()
+        due_ns = self.control.deadline_ns()
+        if due_ns is not None and due_ns <= now_ns:
+            self.control.on_timer(now_ns)
+        self.turn()
+        self._count()
+
+    def _count(self) -> None:
+        counters = self._parts.counters
+        wired = (self.wire.to_receiver, self.wire.to_sender) if self.wire else ()
+        counters.set("bell.asked", sum(bell.asked for bell in (*self._bells, *wired)))
+        counters.set("bell.sent", sum(bell.sent for bell in (*self._bells, *wired)))
+        counters.set("messages", self._messages)
+        counters.set("windows.refused", sum(window.refused for window in self.windows))
+        counters.set("windows.overruns", sum(window.watched.overruns for window in self.windows))
+        counters.set("wire.lost", self.data.engine.wire_lost)
+        counters.set("wire.link_changes", self.wire.link.changes if self.wire else 0)
+        counters.set("ats.requests", self.client.counts.requests)
+        counters.set("ats.forwarded", self.client.counts.forwarded)
+        counters.set("ats.invalidations", self.client.counts.invalidations)
+
+    def close(self) -> None:
+        """Pull the wire's plug, so that the other end sees it at once."""
+        if self.wire is not None:
+            self.wire.close()
+
+
+def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
+    """Run the NIC until it is told to stop."""
+    entry = plan.entry
+    assert isinstance(entry, NicProcessEntry)
+    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.windows) + 3)
+    try:
+        nic = Nic(parts, entry)
+        parts.ready()
+        try:
+            with suppress(StopRequested):
+                parts.loop.run()
+        finally:
+            nic.close()
+    except VirtbedError as error:
+        parts.control.send(Failed(reason=str(error)))
+        raise
+    finally:
+        parts.close()
