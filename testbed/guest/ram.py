@@ -5,7 +5,7 @@ Reference: design, "Addresses". Not modelled: giving RAM back.
 
 from dataclasses import dataclass
 
-from testbed.address import PAGE_SIZE_BYTES, Gpa, align_up
+from testbed.address import PAGE_SIZE_BYTES, Gpa, Iova, align_up
 from testbed.errors import MachineError
 from testbed.memory.guest import GuestMemory
 from testbed.native import Pinned
@@ -18,6 +18,11 @@ class Piece:
     gpa: Gpa
     size_bytes: int
     pinned: Pinned
+
+    @property
+    def iova(self) -> Iova:
+        """Its address for a device whose transactions no stage 1 of the guest translates."""
+        return Iova(self.gpa)
 
 
 class RamAllocator:

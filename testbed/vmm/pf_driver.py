@@ -62,6 +62,8 @@ class PfBus:
     messages: RegisterBus
     """The MSI-X table."""
     configuration: ConfigurationBus
+    vf_configurations: Sequence[ConfigurationBus] = ()
+    """Those of the virtual functions, where guests do not have them themselves."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,9 @@ class PfDriver:
     # interrupts and time
 
     def handle_interrupt(self, vector: int) -> bool:
-        """Do what vector 0 asks for; the queues' vectors ask for nothing but that they be looked at."""
+        """Do what vector 0 asks for; the others are the uplink's (`PfUplink.interrupted`)."""
         if vector != VECTOR_OTHER:
-            self.registers.write("EIMS", 1 << vector)
-            return True
+            return False
         causes = self.registers.read("ICR")
         if causes & mask("ICR", "DOUTSYNC"):
             self._look_at_spoofers()
@@ -359,6 +360,19 @@ class PfDriver:
         self._apply(vf)
         if restart:
             self._mailbox.notify(vf)
+
+    def open_function(self, number: int) -> None:
+        """Let a virtual function send requests and messages: its guest has its registers, not this."""
+        space = self._bus.vf_configurations[number]
+        control, command = pci.MSIX["MSIX_CONTROL"], pci.HEADER["COMMAND"]
+        space.write(igb_pci.MSIX + control.offset, control.size, pci.MSIX.mask("MSIX_CONTROL", "ENABLE"))
+        space.write(command.offset, command.size, pci.HEADER.mask("COMMAND", "BUS_MASTER"))
+
+    def reset_function(self, number: int) -> None:
+        """Do a function level reset of a virtual function, as before it gets into other hands."""
+        control = pci.EXPRESS["DEVICE_CONTROL"]
+        flr = pci.EXPRESS.mask("DEVICE_CONTROL", "FLR")
+        self._bus.vf_configurations[number].write(igb_pci.EXPRESS + control.offset, control.size, flr)
 
     def set_uplink_addresses(self, macs: Sequence[bytes]) -> int:
         """Name addresses that are reached through the PF, so that frames of virtual functions for them stay

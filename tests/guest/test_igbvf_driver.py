@@ -310,14 +310,30 @@ def test_a_length_that_no_buffer_has_is_an_error_and_no_frame() -> None:
     assert driver._rx.errors == 1
 
 
-def test_before_it_sleeps_it_unmasks_and_looks_once_more() -> None:
+def test_before_it_sleeps_it_unmasks_what_was_sent_and_looks_once_more() -> None:
     vm = machine()
     driver = vm.load()
-    vm.vwr(0, "VTEIMC", 0x7)
+    vm.taken()
+    vm.nic.received(1)
+    assert vm.taken() == [(1, 1)]
+    driver.handle_vector(1)
+    assert vm.vrd(0, "VTEIMS") & 0b11 == 0b01
     assert not driver.before_sleep()
-    assert vm.vrd(0, "VTEIMS") == 0b11
+    assert vm.vrd(0, "VTEIMS") & 0b11 == 0b11
     driver._rx_ring.pinned.words(0, 64 * 16)[1] = ring.RX_STATUS_DD | ring.RX_STATUS_EOP | 60 << 32
     assert driver.before_sleep()
+
+
+def test_a_sleeper_waits_for_sent_frames_only_where_somebody_wants_buffers() -> None:
+    vm = machine()
+    driver = vm.load()
+    send(driver, 60)
+    driver._tx_ring.pinned.words(0, 64 * 16)[1] = ring.TX_DD << 32
+    seen = []
+    for active in (True, False):
+        driver.tx_watch.active = active
+        seen.append(driver.before_sleep())
+    assert seen == [True, False]
 
 
 def test_tail_registers_are_doorbells_only() -> None:

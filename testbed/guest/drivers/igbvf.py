@@ -31,7 +31,6 @@ VECTOR_MAILBOX: Final = 2
 VECTORS: Final = 3
 _ALL: Final = 0xFFFF_FFFF
 _ALL_VECTORS: Final = (1 << VECTORS) - 1
-_RING_VECTORS: Final = 1 << VECTOR_SEND | 1 << VECTOR_RECEIVE
 _TDT: Final = REGISTERS["TDT"].offset
 _RDT: Final = REGISTERS["RDT"].offset
 _REFILL_BATCH: Final = 16
@@ -147,7 +146,7 @@ class IgbVfDriver:
         self._rx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf receive ring")
         self._tx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf transmit ring")
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
-        self._unposted = 0
+        self._unposted = self._masked = 0
         self._link_up = False
         self.failure = ""
         self.mac = bytes(6)
@@ -213,7 +212,7 @@ class IgbVfDriver:
         burst.clear()
 
     def handle_interrupt(self) -> bool:
-        """Do what the mailbox's vector asks for; the rings are polled. False: nothing was there.
+        """Do what the mailbox's vector asks for. False: nothing was there.
 
         A device that does not answer any more has no link; `failure` says why.
         """
@@ -223,10 +222,26 @@ class IgbVfDriver:
             self._link_up, self.failure = False, str(error)
             return True
 
+    def handle_vector(self, vector: int) -> bool:
+        """Do what a vector asks for; it is masked now. The rings are polled, so those of rings ask for
+        nothing but to be unmasked by `before_sleep`.
+        """
+        if vector == VECTOR_MAILBOX:
+            return self.handle_interrupt()
+        self._masked |= 1 << vector
+        return False
+
     def before_sleep(self) -> bool:
-        """Unmask the rings' vectors and look at the rings once more; True: there is work, do not sleep."""
-        self._write("VTEIMS", _RING_VECTORS)
-        return self._rx.ready or self._tx.ready
+        """Unmask the rings' vectors and look at the rings once more; True: there is work, do not sleep.
+
+        Sent frames are work only where somebody waits for their buffers.
+        """
+        if self.mailbox.waiting:
+            self.handle_interrupt()
+        if self._masked:
+            self._write("VTEIMS", self._masked)
+            self._masked = 0
+        return self._rx.ready or (self._tx.active and self._tx.ready)
 
     def set_multicast(self, macs: Iterable[bytes]) -> bool:
         """Ask for multicast frames with these addresses; return whether that was granted."""
@@ -274,11 +289,13 @@ class IgbVfDriver:
         self._read("VTSTATUS")  # flushes the writes before it
         self._set_up_interrupts()
         self._link_up = False
-        if not self._reset() and not self._choose_mac():
-            return  # the operator has turned the link off: the PF's driver will tell when that changes
-        self._ask_for_all()
-        self._set_up_queues()
-        self._look_at_link()
+        if self._reset() or self._choose_mac():
+            self._ask_for_all()
+            self._set_up_queues()
+            self._look_at_link()
+        # else the operator has turned the link off: the PF's driver will tell when that changes
+        self._masked = 0
+        self._write("VTEIMS", _ALL_VECTORS)  # last: what came meanwhile interrupts now
 
     def _restart(self) -> None:
         """The PF's driver wants us to begin anew: what is in the rings is lost."""
@@ -368,7 +385,6 @@ class IgbVfDriver:
         self._read("VTEICR")
         self._write("VTEIAC", _ALL_VECTORS)
         self._write("VTEIAM", _ALL_VECTORS)
-        self._write("VTEIMS", _ALL_VECTORS)
 
     def _look_at_link(self) -> None:
         up = bool(self._read("VTSTATUS") & igb.mask("STATUS", "LU"))

@@ -50,6 +50,7 @@ class VfMailbox:
         self._bus, self._pause, self._clock = bus, pause, clock
         self._flags = 0
         self._unasked: list[int] = []
+        self._asking = False
         self.clear_to_send = False
         """The PF's driver said that we may ask for more than a reset."""
 
@@ -64,6 +65,13 @@ class VfMailbox:
 
         DeviceError where there is no answer.
         """
+        self._asking = True
+        try:
+            return self._exchange(words)
+        finally:
+            self._asking = False
+
+    def _exchange(self, words: Sequence[int]) -> tuple[bool, list[int]]:
         self._hold()
         while self._flags & _PFSTS:  # what the PF sent by itself would be overwritten
             self._keep(self._receive()[0])
@@ -83,8 +91,18 @@ class VfMailbox:
         self.clear_to_send = bool(answer[0] & igb_mailbox.CTS)
         return bool(answer[0] & igb_mailbox.ACK), answer
 
+    @property
+    def waiting(self) -> bool:
+        """Something that the PF sent by itself came while something was asked: `poll` has it."""
+        return bool(self._unasked)
+
     def poll(self) -> bool:
-        """Take what the PF sent by itself; return whether there was anything. `clear_to_send` follows it."""
+        """Take what the PF sent by itself; return whether there was anything. `clear_to_send` follows it.
+
+        While something is asked what comes may be the answer, so it is left alone.
+        """
+        if self._asking:
+            return False
         flags = self._look()
         if flags & _PFSTS:
             self._keep(self._receive()[0])
