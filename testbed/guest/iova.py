@@ -8,6 +8,7 @@ SubstreamID with its requests has a space for each process; requests without one
 Not modelled: giving spaces back, sharing a process's CPU tables with a device, ASIDs that run out.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from testbed.address import IOVA_BASE, PAGE_SIZE_BYTES, Gpa, Iova, align_up
@@ -16,6 +17,7 @@ from testbed.guest.ram import RamAllocator
 from testbed.memory.access import MemoryAccess
 from testbed.memory.host import FrameAllocator
 from testbed.memory.tables import Attributes, TableBuilder
+from testbed.native import Pinned
 from testbed.pci import smmu_entries as entries
 from testbed.pci.smmu_driver import Registers, SmmuDriver
 from testbed.spec import smmu as s
@@ -26,6 +28,38 @@ TABLE_BYTES: Final = 1 << 20
 """RAM for the stage-1 tables of one space."""
 _SPAN_BYTES: Final = 1 << 40
 """Address space of one space, so that an address of one is never an address of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class DmaPiece:
+    """RAM that a device can reach: its address for the device, and where the guest has it mapped."""
+
+    iova: int
+    pinned: Pinned
+
+
+class PhysicalDma:
+    """RAM for a device that uses guest physical addresses."""
+
+    def __init__(self, ram: RamAllocator) -> None:
+        self._ram = ram
+
+    def take(self, size_bytes: int, purpose: str) -> DmaPiece:
+        """Return zeroed, page-aligned RAM; MachineError where there is too little."""
+        piece = self._ram.take(size_bytes, purpose)
+        return DmaPiece(piece.gpa, piece.pinned)
+
+
+class ConfinedDma:
+    """RAM for a device that reaches nothing but what is mapped in a space of its own."""
+
+    def __init__(self, ram: RamAllocator, space: "IovaSpace") -> None:
+        self._ram, self._space = ram, space
+
+    def take(self, size_bytes: int, purpose: str) -> DmaPiece:
+        """Return zeroed, page-aligned RAM, mapped; MachineError where there is too little."""
+        piece = self._ram.take(size_bytes, purpose)
+        return DmaPiece(self._space.map(piece.gpa, piece.size_bytes), piece.pinned)
 
 
 class IovaSpace:

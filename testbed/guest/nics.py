@@ -17,8 +17,9 @@ from testbed.guest.interrupts import Interrupts
 from testbed.guest.mmio import MmioWindow, PortWindow
 from testbed.guest.ram import RamAllocator
 from testbed.guest.vcpu import Vcpu, Wait
+from testbed.guest.vf import VfParts, bring_up_vf
 from testbed.messages.descriptors import Descriptors
-from testbed.messages.entries import E1000Entry, NicEntry, VirtioNetEntry
+from testbed.messages.entries import E1000Entry, NicEntry, VfEntry, VirtioNetEntry
 from testbed.messages.peer_socket import connect_within
 from testbed.net.mac import parse_mac
 from testbed.observe.counters import Counters
@@ -46,6 +47,8 @@ class NicParts:
     wait: Wait
     outside: Outside | None = None
     """What back ends in other processes need; None: the guest has none."""
+    functions: VfParts | None = None
+    """What functions of a NIC in the guest's own hands need; None: it has none."""
 
 
 def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
@@ -63,6 +66,9 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
             e1000 = _e1000(parts, nic, prefix)
             parts.interrupts.on_level(nic.intid, e1000.handle_interrupt)
             return e1000
+        case VfEntry():
+            assert parts.functions is not None
+            return bring_up_vf(parts.functions, nic, prefix)
 
 
 def _virtio_port(parts: NicParts, nic: VirtioNetEntry) -> VirtioPort:

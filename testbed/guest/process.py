@@ -5,7 +5,7 @@ Composition root: opens sockets, maps segments, brings the NICs up and runs the 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -20,11 +20,12 @@ from testbed.guest.nics import NicParts, Outside, bring_up, sleep_hook
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
 from testbed.guest.vcpu import Vcpu
+from testbed.guest.vf import VfParts
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed, GuestReport
-from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VirtioNetEntry
+from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Tap
 from testbed.spec import vcpu_page
@@ -43,7 +44,7 @@ class Guest:
         segments = parts.segments
         page = segments[f"{entry.name}.vcpu"].pinned
         memory = GuestMemory(
-            HostMemory([segments[f"{entry.name}.ram"], segments[f"{entry.name}.stage2"]]),
+            HostMemory(segment for segment in segments.values() if segment.hpa),
             Hpa(entry.stage2_hpa),
         )
         self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
@@ -54,6 +55,7 @@ class Guest:
         self._joined = {tap.nic for tap in entry.taps}
         ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
         self._interrupts = Interrupts(page, parts.counters)
+        self._functions = self._function_parts(memory, ram)
         self._nic_parts = NicParts(
             vcpu,
             ram,
@@ -61,6 +63,7 @@ class Guest:
             self._interrupts,
             self._loop.wait_for,
             None if ram_file is None else Outside(self._shared_ram(ram_file), self._loop.descriptors),
+            self._functions,
         )
         self._receivers = [self._bring_up(index) for index in range(len(entry.nics))]
         self._joints = [self._join(tap, files[tap.descriptor]) for tap in entry.taps]
@@ -70,6 +73,16 @@ class Guest:
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
         self._loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
+
+    def _function_parts(self, memory: GuestMemory, ram: RamAllocator) -> VfParts | None:
+        if not any(isinstance(nic, VfEntry) for nic in self._entry.nics):
+            return None
+
+        def doorbell(bell: Bell, process: str) -> Callable[[], None]:
+            return self._parts.doorbell(bell, process).ring
+
+        counters, listen = self._parts.counters, self._loop.watch.add_bell
+        return VfParts(memory, ram, counters, self._interrupts, self._loop.wait_for, doorbell, listen)
 
     def _shared_ram(self, descriptor: int) -> SharedRam:
         ram = self._parts.segments[f"{self._entry.name}.ram"]

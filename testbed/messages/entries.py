@@ -155,7 +155,43 @@ class E1000Entry(ServedNicEntry, tag="e1000", frozen=True, kw_only=True):
         return "e1000"
 
 
-NicEntry = VirtioNetEntry | E1000Entry
+class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
+    """A virtual function of an 82576, in the guest's hands: its registers are mapped at stage 2, and the vmm
+    carries none of its frames.
+    """
+
+    function: str
+    """`NIC.vfN`, as its DMA is counted."""
+    number: int
+    """N: which of the NIC's virtual functions."""
+    nic: str
+    """Name of the NIC's process."""
+    stream: int
+    """Its requester ID."""
+    window: str
+    """Segment of its register window (`testbed.spec.bar_window`), with a host physical base."""
+    window_gpa: int
+    msi_gpa: int
+    """The page of the guest's address space to which it writes its MSIs."""
+    intids: tuple[int, ...]
+    """Interrupt of each vector: event N leads to number N."""
+    ring_size: int = 1024
+    ats: bool = False
+
+    @property
+    def hidden(self) -> str:
+        """Its frames do not pass the vmm."""
+        return "it is a function of a NIC in the guest's own hands"
+
+    @property
+    def summary(self) -> str:
+        """Its kind and which it is."""
+        return f"vf {self.function}"
+
+
+ServedEntry = VirtioNetEntry | E1000Entry
+"""Every kind of NIC whose device is in the vmm."""
+NicEntry = ServedEntry | VfEntry
 """Every kind of NIC a guest can have."""
 
 
@@ -209,6 +245,34 @@ class BridgeEntry(Entry, frozen=True, kw_only=True):
     table_size: int = 4096
 
 
+class VfSettingsEntry(Entry, frozen=True, kw_only=True):
+    """What the operator wants of a virtual function (as `ip link set DEV vf N` has it)."""
+
+    mac: str = ""
+    """Empty: the function chooses."""
+    vlan: int = 0
+    rate_bits_per_second: int = 0
+    spoof_check: bool = True
+    trust: bool = False
+    link: bool = True
+
+
+class PhysicalNicEntry(Entry, frozen=True, kw_only=True):
+    """An 82576 as its host's vmm has it. Segments: `window`, `memory`."""
+
+    name: str
+    """Of the NIC's process."""
+    stream: int
+    """Requester ID of its physical function."""
+    window: str
+    """Segment: all its functions, with configuration space."""
+    memory: str
+    """Segment for the physical function's rings and buffers, with a host physical base."""
+    vfs: tuple[VfSettingsEntry, ...] = ()
+    uplink: bool = False
+    """The bridge's frames leave and come by it."""
+
+
 class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     """The hypervisor back end of one host. Its segments: those of its guests and its own counters."""
 
@@ -219,6 +283,14 @@ class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     guests: tuple[GuestEntry, ...] = ()
     externals: tuple[ExternalEntry, ...] = ()
     bridge: BridgeEntry
+    iommu: str = ""
+    """Process of the host's SMMU and ITS; empty: it has none.
+
+    Segments: `IOMMU.window`, `IOMMU.lpis`, `IOMMU.tables` (with a host physical base).
+    """
+    its_hpa: int = 0
+    """As in `IommuEntry`."""
+    physical: tuple[PhysicalNicEntry, ...] = ()
 
 
 class DmaFunctionEntry(Entry, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ _BELL: Final = (
     "bell.wakeups",
     "interrupts.virtio",
     "interrupts.e1000",
+    "interrupts.vf",
     "sleeps",
     "polls",
 )

@@ -16,7 +16,7 @@ from testbed.pci.bar_window import BarPort, Requester, Wait
 from testbed.pci.smmu_driver import SmmuDriver
 from testbed.spec import smmu as s
 from testbed.spec.bar_window import BELL_TO_DRIVER
-from testbed.spec.iommu_window import IOMMU_WIRES, SPACE_ITS, SPACE_SMMU, WIRES_OFFSET
+from testbed.spec.iommu_window import IOMMU_WIRES, SPACE_GICR, SPACE_ITS, SPACE_SMMU, WIRES_OFFSET
 from testbed.vmm.assignment import Assignments, Report
 
 TABLES_BYTES: Final = 4 << 20
@@ -42,6 +42,8 @@ class HostIommu:
         self.arena = Arena(self.memory, tables.hpa, tables.size_bytes)
         self.its = BarPort(requester, SPACE_ITS)
         """Registers of the ITS."""
+        self.redistributor = BarPort(requester, SPACE_GICR)
+        """Registers of the redistributor that takes the host's LPIs."""
         self.driver = SmmuDriver(BarPort(requester, SPACE_SMMU), self.memory, self.arena.allocate)
         self.assignments = Assignments(self.driver, report)
         self.from_iommu = Bell(window, BELL_TO_DRIVER)

@@ -16,8 +16,8 @@ from testbed.messages.entries import (
     FilterEntry,
     InterposeEntry,
     MirrorEntry,
-    NicEntry,
     RateEntry,
+    ServedEntry,
 )
 from testbed.native import Burst
 from testbed.net.bridge import Attachment, Bridge
@@ -58,7 +58,7 @@ class Interposers:
         self._live: dict[int, tuple[_Port, Capture]] = {}
         """Those that were asked for while it runs."""
 
-    def add(self, nic: NicEntry, attachment: Attachment, report: Report) -> None:
+    def add(self, nic: ServedEntry, attachment: Attachment, report: Report) -> None:
         """Give a NIC its chain.
 
         Raises ConfigError where a capture's file cannot be written or a function cannot be loaded.

@@ -13,8 +13,10 @@ from testbed.messages.entries import (
     E1000Entry,
     ExternalEntry,
     GuestEntry,
-    NicEntry,
+    PhysicalNicEntry,
     ProcessPlan,
+    ServedEntry,
+    VfEntry,
     VirtioNetEntry,
     VmmEntry,
 )
@@ -23,12 +25,19 @@ from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
 from testbed.net.port import Port
 from testbed.net.reflect import Echo, Sink
+from testbed.pci.bar_window import Requester
 from testbed.spec import vcpu_page
+from testbed.spec.bar_window import BELL_TO_DEVICE, BELL_TO_DRIVER
 from testbed.virtio.vhost_user.net import VhostUserNet
 from testbed.vmm.datapath import Datapath
 from testbed.vmm.exits import Report
 from testbed.vmm.external import ExternalGuest
+from testbed.vmm.host_iommu import HostIommu
+from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.interposers import Interposers
+from testbed.vmm.interrupt_line import VcpuEdge
+from testbed.vmm.its_driver import ItsDriver
+from testbed.vmm.passthrough import HostParts, Passthrough
 from testbed.vmm.sink_flows import SinkFlows
 from testbed.vmm.vm import Device, Vm, net_config
 
@@ -50,6 +59,7 @@ class Vmm:
         self.externals = [self._add_external(external) for external in entry.externals]
         ours = (nic.name for vm in self.vms for nic in vm.nics)
         self._ports = (*ours, *(external.device.name for external in self.externals))
+        self.passthrough = self._passthrough(entry) if entry.iommu else None
         self._loop.deadline = self._deadline_ns
         self._loop.on_control = self._control
         self._loop.on_tick = self._tick
@@ -68,13 +78,13 @@ class Vmm:
         self._loop.watch.add(exits.requests, exits.handle)
         self._loop.watch.add_bell(vm.from_guest)
         for nic in guest.nics:
-            if nic.backend == "peer":
+            if isinstance(nic, VfEntry) or nic.backend == "peer":
                 continue
             self._attach(nic, self._add_device(vm, nic, report), vm.counter_page(), report)
         exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
 
-    def _add_device(self, vm: Vm, nic: NicEntry, report: Report) -> Device:
+    def _add_device(self, vm: Vm, nic: ServedEntry, report: Report) -> Device:
         match nic:
             case VirtioNetEntry():
                 return vm.add_virtio_net(nic, self.datapath.changed, report)
@@ -101,7 +111,51 @@ class Vmm:
         path = entry.socket or f"{self._parts.run_dir}/{entry.name}.sock"
         return ExternalGuest(device, self._loop.descriptors, path, entry.listens)
 
-    def _attach(self, nic: NicEntry, device: Port, counters: Pinned, report: Report) -> None:
+    def _passthrough(self, entry: VmmEntry) -> Passthrough:
+        """Bring the host's IOMMU and NICs up, and give guests their functions."""
+        passthrough = Passthrough(self._host_parts(entry))
+        passthrough.start()
+        for nic in entry.physical:
+            memory = self._parts.segments[nic.memory]
+            passthrough.add_nic(nic, self._requester(nic), memory, lambda _up: None)
+        for vm in self.vms:
+            for vf in vm.entry.nics:
+                if isinstance(vf, VfEntry):
+                    self._give(passthrough, vm, vf)
+        return passthrough
+
+    def _host_parts(self, entry: VmmEntry) -> HostParts:
+        segments, watch = self._parts.segments, self._loop.watch
+        window = segments[f"{entry.iommu}.window"].pinned
+
+        def report(guest: str, device: str, reason: str, detail: str) -> None:
+            self._report(guest or entry.name, device, reason, detail)
+
+        ring = self._parts.doorbell(Bell(window, BELL_TO_DEVICE), entry.iommu).ring
+        tables = segments[f"{entry.iommu}.tables"]
+        iommu = HostIommu(window, tables, ring, self._loop.wait_for, report)
+        for wire, action in iommu.wires:
+            watch.add(wire, action)
+        watch.add_bell(iommu.from_iommu)
+        lpis = HostLpis(segments[f"{entry.iommu}.lpis"].pinned)
+        watch.add(lpis.watched, lpis.take)
+        watch.add_bell(lpis.bell)
+        its = ItsDriver(iommu.its, iommu.redistributor, iommu.memory, iommu.arena.allocate)
+        return HostParts(iommu, its, lpis, entry.its_hpa, report)
+
+    def _requester(self, nic: PhysicalNicEntry) -> Requester:
+        """Return the vmm's window to a NIC."""
+        window = self._parts.segments[nic.window].pinned
+        bell = self._parts.doorbell(Bell(window, BELL_TO_DEVICE), nic.name)
+        self._loop.watch.add_bell(Bell(window, BELL_TO_DRIVER))
+        return Requester(window, bell.ring, self._loop.wait_for)
+
+    def _give(self, passthrough: Passthrough, vm: Vm, vf: VfEntry) -> None:
+        counters = self._parts.counters
+        edges = [VcpuEdge(vm.vcpu_page, intid, vm.bell, counters, "interrupts.vf") for intid in vf.intids]
+        passthrough.give(vf, vm, self._parts.segments[vf.window], edges)
+
+    def _attach(self, nic: ServedEntry, device: Port, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")
         match nic.backend:
             case "bridge":
@@ -128,6 +182,8 @@ class Vmm:
         due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
         due += [device.deadline_ns() for device in self._timed]
         due += [external.deadline_ns() for external in self.externals]
+        if self.passthrough is not None:
+            due.append(self.passthrough.deadline_ns())
         return min((at for at in due if at is not None), default=None)
 
     def _tick(self) -> None:
@@ -147,6 +203,8 @@ class Vmm:
         counters.set("bytes_copied", copied + sum(sink.byte_count for sink in sinks))
 
     def _run_timers(self) -> None:
+        if self.passthrough is not None:
+            self.passthrough.on_timer(time.monotonic_ns())
         for device in self._timed:
             due_ns = device.deadline_ns()
             if due_ns is not None and due_ns <= (now_ns := time.monotonic_ns()):
@@ -169,7 +227,7 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the vmm until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, VmmEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.guests))
+    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.guests) + len(entry.physical) + 1)
     try:
         vmm = Vmm(parts, entry)
         parts.ready()

@@ -55,7 +55,7 @@ class Vm:
         self.nics: list[Device] = []
         self._counters, self._counter_page = counters, Pinned(counters.buffer)
         self._doorbells = 0
-        _map_ram(entry, ram, tables)
+        self.stage2 = _map_ram(entry, ram, tables)
 
     def add_exits(self, report: Report) -> ExitHandler:
         """Return what answers this guest's exits."""
@@ -128,7 +128,7 @@ class Vm:
         self._doorbells += 1
 
 
-def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> None:
+def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> TableBuilder:
     memory = HostMemory([tables])
     builder = TableBuilder(memory, FrameAllocator(memory, tables.hpa, tables.size_bytes), stage=2)
     if builder.root != Hpa(entry.stage2_hpa):
@@ -136,6 +136,7 @@ def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> None:
             f"guest {entry.name}: stage-2 root at {builder.root:#x}, planned at {entry.stage2_hpa:#x}"
         )
     builder.map(entry.ram_gpa, ram.hpa, entry.memory_bytes)
+    return builder
 
 
 def net_config(nic: VirtioNetEntry) -> NetConfig:

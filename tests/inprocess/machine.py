@@ -25,7 +25,7 @@ from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
 from testbed.memory.segment import Segment
 from testbed.messages.control import Collect, Expect, FromProcess, Received, Sent, Start
-from testbed.messages.entries import E1000Entry, FlowEntry, GuestEntry, NicEntry, VirtioNetEntry
+from testbed.messages.entries import E1000Entry, FlowEntry, GuestEntry, ServedEntry, VirtioNetEntry
 from testbed.native import Pinned, Watch
 from testbed.net.bridge import Bridge
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
@@ -61,18 +61,18 @@ def mac_text(index: int) -> str:
     return f"02:00:00:00:00:{index + 1:02x}"
 
 
-def _virtio_net(name: str, mac: str) -> NicEntry:
+def _virtio_net(name: str, mac: str) -> ServedEntry:
     return VirtioNetEntry(name=name, mac=mac, mmio_gpa=MMIO_GPA, intid=FIRST_INTID)
 
 
-def _e1000(name: str, mac: str) -> NicEntry:
+def _e1000(name: str, mac: str) -> ServedEntry:
     return E1000Entry(name=name, mac=mac, bar_gpa=BAR_GPA, io_port=IO_PORT, intid=FIRST_INTID)
 
 
 class GuestMachine:
     """One guest: RAM, tables and vCPU page, and what runs inside once it is booted."""
 
-    def __init__(self, host: "HostMachine", index: int, nic: NicEntry) -> None:
+    def __init__(self, host: "HostMachine", index: int, nic: ServedEntry) -> None:
         base = Hpa(HPA_BASE + index * _HOST_STRIDE_BYTES)
         self.name, self.host, self.nic_entry = nic.name.partition(".")[0], host, nic
         self.ram = anonymous(f"{self.name}.ram", RAM_BYTES, base)
@@ -236,7 +236,7 @@ class HostMachine:
         self.datapath.attach(guest.nic_device, vm.counter_page(), offset)
         return guest
 
-    def _device(self, vm: Vm, nic: NicEntry) -> Device:
+    def _device(self, vm: Vm, nic: ServedEntry) -> Device:
         if isinstance(nic, VirtioNetEntry):
             return vm.add_virtio_net(nic, self.datapath.changed, self.reports)
         return vm.add_e1000(nic, self.datapath.changed, self.reports, self.clock)

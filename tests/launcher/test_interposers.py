@@ -15,6 +15,7 @@ from testbed.messages.entries import (
     InterposeEntry,
     MirrorEntry,
     RateEntry,
+    VirtioNetEntry,
 )
 
 
@@ -28,8 +29,10 @@ def planned(directory: Path, *interposers: str) -> tuple[InterposeEntry, ...]:
     plan = plan_topology(parse_topology(text_of(*interposers), directory=directory))
     entry = next(p.entry for p in plan.processes if p.name == "a")
     assert isinstance(entry, GuestEntry)
-    assert entry.nics[0].interposable
-    return entry.nics[0].interpose
+    [nic] = entry.nics
+    assert isinstance(nic, VirtioNetEntry)
+    assert nic.interposable
+    return nic.interpose
 
 
 def problems(text: str, directory: Path) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
+from testbed.guest.drivers.driver import SteppedQueue
 from testbed.guest.drivers.igbvf_mailbox import RegisterBus, VfMailbox
 from testbed.native import Burst, IgbRxDriver, IgbTxDriver, Pinned, Watched
 from testbed.observe.counters import Counters
@@ -119,7 +120,7 @@ class IgbVfConfig:
             )
 
 
-class IgbVfDriver:
+class IgbVfDriver(SteppedQueue):
     """One interface; `counter_prefix` is its block of the guest's counters.
 
     pause(ns): lets that much time pass. DeviceError where the function does not come up.

@@ -1,0 +1,69 @@
+"""Brings up a virtual function that the guest has in its own hands.
+
+Reference: design, "The three paths", passthrough. The guest finds the function's registers at a guest
+physical address, like any device's; that no access to them leaves the guest is stage 2's doing. Its MSIs are
+written to the page of the interrupt controller, event N for vector N.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testbed.address import PAGE_SIZE_BYTES
+from testbed.guest.drivers.igbvf import VECTOR_MAILBOX, IgbVfConfig, IgbVfDriver, Message, VfBus
+from testbed.guest.interrupts import Interrupts
+from testbed.guest.iova import PhysicalDma
+from testbed.guest.ram import RamAllocator
+from testbed.memory.guest import GuestMemory
+from testbed.messages.entries import VfEntry
+from testbed.native import Bell, Pinned
+from testbed.observe.counters import Counters
+from testbed.pci.bar_window import BarPort, Requester, Wait
+from testbed.spec import bar_window, igb_pci
+from testbed.spec.its import ITS
+
+
+@dataclass(frozen=True)
+class VfParts:
+    """What a guest has for a function's driver.
+
+    memory: by guest physical address, windows included. wait: blocks as the guest's loop does. doorbell:
+    given a window's bell and the name of the NIC's process, returns what wakes that. listen: has a bell
+    armed before the guest sleeps.
+    """
+
+    memory: GuestMemory
+    ram: RamAllocator
+    counters: Counters
+    interrupts: Interrupts
+    wait: Wait
+    doorbell: Callable[[Bell, str], Callable[[], None]]
+    listen: Callable[[Bell], None]
+
+
+def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
+    """Return the driver of a function that is up; DeviceError where it does not come up."""
+    size = bar_window.BAR_WINDOW.size
+    window = Pinned(parts.memory.view(nic.window_gpa, size))
+    parts.listen(Bell(window, bar_window.BELL_TO_DRIVER))
+    ring = parts.doorbell(Bell(window, bar_window.BELL_TO_DEVICE), nic.nic)
+    requester = Requester(window, ring, parts.wait)
+    bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
+    address = nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
+    vectors = [Message(address, event) for event in range(len(nic.intids))]
+    config = IgbVfConfig(vectors, nic.ring_size, nic.mtu)
+    driver = IgbVfDriver(
+        bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
+    )
+    for vector, intid in enumerate(nic.intids):
+        parts.interrupts.on_edge(intid, driver.handle_interrupt if vector == VECTOR_MAILBOX else _nothing)
+    return driver
+
+
+def _nothing() -> bool:
+    """Do what a ring's interrupt asks for: that the guest wakes up and looks."""
+    return False
+
+
+def _pass(wait: Wait, duration_ns: int) -> None:
+    wait(lambda: False, time.monotonic_ns() + duration_ns)

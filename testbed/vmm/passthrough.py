@@ -1,0 +1,153 @@
+"""The NICs of a host as its hypervisor has them: the physical function driven here, virtual ones given away.
+
+Reference: design, "The three paths" (passthrough), "Interrupt virtualization"; ARM IHI 0069 §5.3 (MAPD,
+MAPTI). The physical function's DMA is confined like any other's: to its own memory, by host physical
+addresses, and to the page of the ITS. A virtual function is given to its guest with three things, after which
+nothing of its traffic passes here: its registers and the ITS's page at the guest's stage 2, its stream table
+entry, and the routes of its interrupts.
+
+Not modelled: virtual functions that move between guests while these run.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from testbed.address import PAGE_SIZE_BYTES
+from testbed.memory.host import FrameAllocator
+from testbed.memory.segment import Segment
+from testbed.memory.tables import Attributes, TableBuilder
+from testbed.messages.entries import PhysicalNicEntry, VfEntry, VfSettingsEntry
+from testbed.net.mac import parse_mac
+from testbed.pci.bar_window import BarPort, Requester
+from testbed.spec import igb_pci, its
+from testbed.spec.bar_window import SPACE_CONFIGURATION
+from testbed.vmm.assignment import Assigned, Report, Window
+from testbed.vmm.host_iommu import HostIommu
+from testbed.vmm.host_lpis import HostLpis
+from testbed.vmm.its_driver import ItsDriver
+from testbed.vmm.pf_driver import VECTORS, Message, PfBus, PfDriver, PfDriverConfig
+from testbed.vmm.pf_functions import VfSettings
+from testbed.vmm.vm import Vm
+
+_TABLES_BYTES: Final = 1 << 20
+"""For the tables of one physical function: its memory is one range."""
+_PF_VMID: Final = 0x8000
+"""Physical functions' address spaces are numbered from here, guests' from 1."""
+
+
+class Edge(Protocol):
+    """An interrupt into a guest."""
+
+    def pulse(self) -> None:
+        """Give one edge."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostParts:
+    """What every NIC of a host needs."""
+
+    iommu: HostIommu
+    its: ItsDriver
+    lpis: HostLpis
+    its_hpa: int
+    report: Report
+
+    @property
+    def translater_hpa(self) -> int:
+        """Where an MSI is written."""
+        return self.its_hpa + its.ITS["TRANSLATER"].offset
+
+
+class Passthrough:
+    """A host's NICs."""
+
+    def __init__(self, parts: HostParts) -> None:
+        self._parts = parts
+        self.nics: list[PfDriver] = []
+
+    def start(self) -> None:
+        """Bring SMMU and ITS up."""
+        self._parts.iommu.start()
+        self._parts.its.start()
+
+    def add_nic(
+        self, entry: PhysicalNicEntry, window: Requester, memory: Segment, on_link: Callable[[bool], None]
+    ) -> PfDriver:
+        """Bring a NIC up; DeviceError where it does not come up."""
+        self._confine(entry, memory)
+        lpis = self._route(entry.stream, VECTORS)
+        config = PfDriverConfig(entry.name, self._messages(VECTORS), [_settings(vf) for vf in entry.vfs])
+        report = partial(self._told, entry.name)
+        driver = PfDriver(_bus(window), config, time.monotonic_ns, on_link, report)
+        for vector, intid in enumerate(lpis):
+            self._parts.lpis.on(intid, partial(_handle, driver, vector))
+        driver.start()
+        self.nics.append(driver)
+        return driver
+
+    def give(self, vf: VfEntry, vm: Vm, window: Segment, edges: Sequence[Edge]) -> None:
+        """Give a virtual function to a guest; `edges`: where each of its vectors leads."""
+        for intid, edge in zip(self._route(vf.stream, len(edges)), edges, strict=True):
+            self._parts.lpis.on(intid, edge.pulse)
+        page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
+        windows = (Window(vf.window_gpa, window.hpa, window.size_bytes), Window(vf.msi_gpa, page_hpa))
+        vmid = 1 + vm.entry.index
+        self._parts.iommu.assignments.assign(
+            Assigned(vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows)
+        )
+
+    def deadline_ns(self) -> int | None:
+        """Return when `on_timer` has something to do."""
+        due = (driver.deadline_ns() for driver in self.nics)
+        return min((at for at in due if at is not None), default=None)
+
+    def on_timer(self, now_ns: int) -> None:
+        """Do what is due."""
+        for driver in self.nics:
+            driver.on_timer(now_ns)
+
+    def _confine(self, entry: PhysicalNicEntry, memory: Segment) -> None:
+        """Let a physical function reach its own memory and the ITS, by host physical addresses."""
+        iommu = self._parts.iommu
+        frames = FrameAllocator(iommu.memory, iommu.arena.allocate(_TABLES_BYTES), _TABLES_BYTES)
+        space = TableBuilder(iommu.memory, frames, 2)
+        space.map(memory.hpa, memory.hpa, memory.size_bytes)
+        page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
+        space.map(page_hpa, page_hpa, PAGE_SIZE_BYTES, Attributes(device=True))
+        vmid = _PF_VMID + len(self.nics)
+        iommu.assignments.assign(Assigned(f"{entry.name}.pf", entry.stream, "", vmid, space))
+
+    def _route(self, stream: int, events: int) -> list[int]:
+        """Lead a function's events to the hypervisor; return the LPIs."""
+        self._parts.its.map_device(stream, events)
+        return [self._parts.its.map_lpi(stream, event) for event in range(events)]
+
+    def _messages(self, count: int) -> list[Message]:
+        return [Message(self._parts.translater_hpa, event) for event in range(count)]
+
+    def _told(self, nic: str, vf: int, reason: str, detail: str) -> None:
+        self._parts.report("", f"{nic}.vf{vf}", reason, detail)
+
+
+def _handle(driver: PfDriver, vector: int) -> None:
+    driver.handle_interrupt(vector)
+
+
+def _bus(window: Requester) -> PfBus:
+    registers = BarPort(window, igb_pci.REGISTERS_BAR)
+    return PfBus(registers, BarPort(window, igb_pci.MSIX_BAR), BarPort(window, SPACE_CONFIGURATION))
+
+
+def _settings(entry: VfSettingsEntry) -> VfSettings:
+    return VfSettings(
+        mac=parse_mac(entry.mac) if entry.mac else bytes(6),
+        vlan=entry.vlan,
+        rate_bits_per_second=entry.rate_bits_per_second,
+        spoof_check=entry.spoof_check,
+        trust=entry.trust,
+        link=entry.link,
+    )
