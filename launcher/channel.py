@@ -44,6 +44,8 @@ class Channel:
         self._socket.set(zmq.SNDHWM, 0)
         self._socket.set(zmq.RCVHWM, 0)
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
+        # a process that is started again has the name of the one before it
+        self._socket.set(zmq.ROUTER_HANDOVER, 1)
         self._socket.set(zmq.BACKLOG, BACKLOG)
         self._socket.bind(f"ipc://{run_dir / ENDPOINT_NAME}")
         self._task = asyncio.get_running_loop().create_task(self._receive())

@@ -4,7 +4,7 @@ An external guest is a vhost-user front end in a process that somebody else star
 the file says what is offered. Not modelled: several NICs of one external guest, which need a socket each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Final
@@ -14,11 +14,12 @@ from launcher.nics.kind import Place
 from launcher.nics.virtio_net import VirtioNetSection
 from launcher.problems import Path
 from launcher.schema import GuestSection
-from launcher.topology_records import External, Guest, Topology
+from launcher.topology_records import External, Guest, Host, Topology
 from launcher.units import shown
 from launcher.validation import Checked
-from testbed.messages.entries import ExternalEntry
+from testbed.messages.entries import ExternalEntry, SegmentEntry
 from testbed.messages.peer_socket import PATH_BYTES_MAX
+from testbed.spec.vhost_user import RING_JOURNAL
 
 _OURS: Final = ("memory", "vcpus", "interrupts", "poll", "cpus")
 """What only a guest of our own has."""
@@ -52,6 +53,15 @@ def check_external(checked: Checked, path: Path, section: GuestSection) -> None:
         checked.add((*path, "listens"), "false needs `socket`: where the front end listens")
     if section.socket is not None and section.count is not None:
         checked.add((*path, "socket"), f"one socket cannot be that of {section.count} guests: leave it out")
+
+
+def check_restarts(checked: Checked, hosts: Iterable[Host], guests: Mapping[str, Guest]) -> None:
+    """Note hosts whose vmm cannot be started again: a guest of ours does not outlive it."""
+    for host in hosts:
+        ours = [guest.name for guest in guests.values() if guest.host == host.name and not guest.external]
+        if host.restart and ours:
+            text = f"needs external guests only: {ours[0]} of host {host.name} does not outlive its vmm"
+            checked.add(("hosts", host.name, "restart"), text)
 
 
 def resolve_external(
@@ -100,3 +110,11 @@ def external_entries(topology: Topology, host: str) -> tuple[ExternalEntry, ...]
             )
         )
     return tuple(entries)
+
+
+def journals(entries: Iterable[ExternalEntry]) -> tuple[SegmentEntry, ...]:
+    """Return the segments in which a vmm records rings for whoever comes after it, one a guest."""
+    return tuple(
+        SegmentEntry(name=entry.journal, size_bytes=2 * entry.nic.queue_pairs * RING_JOURNAL.size)
+        for entry in entries
+    )

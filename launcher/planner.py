@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.external import external_entries
+from launcher.external import external_entries, journals
 from launcher.nics import Nic
 from launcher.nics.kind import Place
 from launcher.topology import vmm_name
@@ -173,9 +173,11 @@ def _vmm(host: Host, members: Sequence[_Placed], externals: tuple[ExternalEntry,
         cpus=host.cpus,
         guests=guests,
         externals=externals,
+        restarts=host.restart,
         bridge=BridgeEntry(stall_ns=host.stall_ns),
     )
-    segments = (*(segment for member in members for segment in member.segments), _counters(name, names))
+    own = (*(journals(externals) if host.restart else ()), _counters(name, names))
+    segments = (*(segment for member in members for segment in member.segments), *own)
     return ProcessPlan(name=name, role="vmm", entry=entry, segments=segments, counter_names=names)
 
 
@@ -183,11 +185,12 @@ def _counters(process: str, names: tuple[str, ...]) -> SegmentEntry:
     return SegmentEntry(name=f"{process}.counters", size_bytes=segment_bytes(names))
 
 
-def _segments(guests: Iterable[_Placed], processes: Iterable[ProcessPlan]) -> Iterator[SegmentEntry]:
+def _segments(guests: Sequence[_Placed], processes: Iterable[ProcessPlan]) -> Iterator[SegmentEntry]:
     for member in guests:
         yield from member.segments
+    shared = {segment.name for member in guests for segment in member.segments}
     for process in processes:
-        yield process.segments[-1]
+        yield from (segment for segment in process.segments if segment.name not in shared)
 
 
 def _phases(topology: Topology) -> tuple[tuple[FlowEntry, ...], ...]:

@@ -59,6 +59,8 @@ class HostSection(Section):
     """CPUs that the vmm may run on. Default: any."""
     bridge: BridgeSection = default({})
     """Its software bridge."""
+    restart: Boolean = False
+    """Start the vmm again when it dies; for hosts whose guests are all external, and connect again."""
 
 
 class GuestSection(Section):

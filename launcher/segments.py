@@ -20,7 +20,7 @@ from typing import Final
 import posix_ipc
 
 from testbed.errors import MachineError
-from testbed.messages.entries import Plan, ProcessPlan, SegmentEntry
+from testbed.messages.entries import Plan, ProcessPlan, SegmentEntry, VmmEntry
 
 NAME_PREFIX: Final = "virtbed-"
 COUNTERS_SUFFIX: Final = ".counters"
@@ -119,7 +119,7 @@ class Segments:
     def spawned(self, process: ProcessPlan) -> None:
         """Close the segments of which this process was the last user to be given them."""
         for use in process.segments:
-            self._users[use.name] -= 1
+            self._users[use.name] -= not restarts(process)
             if self._users[use.name] == 0:
                 self._segments.pop(use.name).close()
 
@@ -158,6 +158,11 @@ class CounterPage:
         """Unmap the page."""
         self._words.release()
         self._map.close()
+
+
+def restarts(process: ProcessPlan) -> bool:
+    """Say whether a process is started again when it dies."""
+    return isinstance(process.entry, VmmEntry) and process.entry.restarts
 
 
 def counters_name(process: ProcessPlan) -> str:

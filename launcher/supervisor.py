@@ -5,7 +5,7 @@ heard of at once (from the fork server, or by its socket's end), a stop is a mes
 SIGKILL. A guest that dies leaves the others running; when a vmm or the fork server dies the topology cannot
 go on.
 
-Not modelled: starting a process again.
+Not modelled: starting a process again but a vmm all of whose guests are external.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from launcher.netns import Namespaces
 from launcher.processes import FORK_SERVER, VMM, Process, died, last_lines, reap_orphans
 from launcher.result import Died
 from launcher.rundir import RunDirectory
-from launcher.segments import Segments
+from launcher.segments import Segments, restarts
 from launcher.watcher import Watcher
 from testbed.errors import MachineError, PeerGone
 from testbed.messages.control import (
@@ -91,6 +91,7 @@ class Supervisor:
         self._refused = ""
         self._stopping = False
         self._orphans: list[int] = []
+        self._reviving: asyncio.Task[None] | None = None
         prctl.adopt_orphans(True)
         self.segments = Segments(plan)
         self.namespaces = Namespaces(plan)
@@ -244,7 +245,10 @@ class Supervisor:
     def exited(self, exited: Exited) -> None:
         """Note a process that has ended, and end what waits for it."""
         process = self._by_pid.pop(exited.pid)
-        process.cpu_seconds = exited.cpu_seconds
+        process.cpu_seconds = (process.cpu_seconds or 0.0) + exited.cpu_seconds
+        if restarts(process.plan) and process.state == "ready" and not self._stopping:
+            self._revive(process, exited)
+            return
         in_order = self._stopping and exited.code == 0
         asked_for = process.ended_by_us and not process.reason
         if not in_order and not asked_for:
@@ -253,6 +257,15 @@ class Supervisor:
         self._lose(process)
         if process.plan.role == VMM:
             self.broken.set()
+
+    def _revive(self, process: Process, exited: Exited) -> None:
+        """Start a process again; one that died before it was ready would only die again."""
+        how = process.died(exited.code, exited.signal, last_lines(self._log(process.name))).how
+        self._lose(process)
+        name = process.name
+        self._report(GuestReport(guest=name, device=name, reason="restarted", detail=f"{name} {how}"))
+        process.state = "waiting"
+        self._reviving = asyncio.get_running_loop().create_task(self._spawn(process))
 
     def server_gone(self) -> None:
         """Note that the fork server is gone, and every process with it."""

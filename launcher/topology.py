@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
 
-from launcher.external import check_external, is_external, resolve_back_ends, resolve_external
+from launcher.external import (
+    check_external,
+    check_restarts,
+    is_external,
+    resolve_back_ends,
+    resolve_external,
+)
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
 from launcher.netns_workloads import resolve_namespaces
@@ -92,6 +98,7 @@ class _Resolver:
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
         self._check_ports()
+        check_restarts(self.checked, self.hosts.values(), self.guests)
         self.guests = resolve_back_ends(self.guests, directory)
         self.guests = resolve_interposers(self.checked, self.section, self.guests, directory)
         self.guests = resolve_namespaces(self.checked, self.section, self.guests)
@@ -120,7 +127,7 @@ class _Resolver:
 
     def _host(self, name: str, section: HostSection) -> Host:
         bridge: BridgeSection = section.bridge
-        return Host(name, self._poll(section.poll), section.cpus or (), bridge.stall)
+        return Host(name, self._poll(section.poll), section.cpus or (), bridge.stall, section.restart)
 
     def _poll(self, own: int | None) -> int:
         return self.section.poll if own is None else own

@@ -19,6 +19,8 @@ class Host:
     poll_ns: int
     cpus: tuple[int, ...]
     stall_ns: int
+    restart: bool = False
+    """A vmm that dies is started again."""
 
 
 @dataclass(frozen=True)

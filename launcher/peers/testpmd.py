@@ -84,6 +84,11 @@ class Testpmd:
         self._say(f"set fwd {mode}")
         self._expect(rf"Set {mode.split()[0]} packet forwarding mode")
 
+    def keep_trying(self, times: int) -> None:
+        """Have a mode with retries try so often, a microsecond apart, before it drops a frame."""
+        self._say(f"set burst tx delay 1 retry {times}")
+        self._expect(PROMPT)
+
     def stats(self, port: int = 0) -> Stats:
         """Return a port's counters."""
         self._say(f"show port stats {port}")

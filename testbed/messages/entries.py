@@ -236,6 +236,11 @@ class ExternalEntry(Entry, frozen=True, kw_only=True):
     nic: VirtioNetEntry
     """What is offered to it."""
 
+    @property
+    def journal(self) -> str:
+        """The segment in which its rings are recorded for the next vmm, where there will be one."""
+        return f"{self.name}.journal"
+
 
 class BridgeEntry(Entry, frozen=True, kw_only=True):
     """The vmm's software bridge."""
@@ -282,6 +287,8 @@ class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     cpus: tuple[int, ...] = ()
     guests: tuple[GuestEntry, ...] = ()
     externals: tuple[ExternalEntry, ...] = ()
+    restarts: bool = False
+    """It is started again when it dies."""
     bridge: BridgeEntry
     iommu: str = ""
     """Process of the host's SMMU and ITS; empty: it has none.

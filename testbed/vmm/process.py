@@ -109,7 +109,10 @@ class Vmm:
         )
         self._attach(nic, device, page, lambda _device, reason, detail: report(reason, detail))
         path = entry.socket or f"{self._parts.run_dir}/{entry.name}.sock"
-        return ExternalGuest(device, self._loop.descriptors, path, entry.listens)
+        journal = self._parts.segments.get(entry.journal)
+        return ExternalGuest(
+            device, self._loop.descriptors, path, entry.listens, journal.pinned if journal else None
+        )
 
     def _passthrough(self, entry: VmmEntry) -> Passthrough:
         """Bring the host's IOMMU and NICs up, and give guests their functions."""

@@ -9,6 +9,7 @@ from launcher.planner import plan_topology
 from launcher.topology import parse_topology
 from testbed.errors import ConfigError
 from testbed.messages.entries import GuestEntry, VirtioNetEntry, VmmEntry
+from testbed.spec.vhost_user import RING_JOURNAL
 
 HERE = Path("/lab")
 
@@ -106,3 +107,20 @@ def test_nothing_looks_at_frames_that_the_vmm_never_has() -> None:
 def test_frames_of_the_bridge_do_not_reach_it() -> None:
     text = "name: x\nguests: {a: {nics: [{kind: virtio-net, vhost-user: s}]}, b: {}}\n"
     assert "not the bridge" in problems(text + "workloads: [{kind: pktgen, from: b, to: a}]")
+
+
+def test_a_vmm_that_is_started_again_leaves_a_record_of_every_ring() -> None:
+    guest = "{kind: external, nics: [{kind: virtio-net, queue_pairs: 2}]}"
+    text = f"name: x\nhosts: {{h0: {{restart: true}}}}\nguests: {{q: {guest}}}"
+    plan = plan_topology(parse_topology(text, directory=HERE))
+    vmm = plan.processes[0]
+    assert isinstance(vmm.entry, VmmEntry)
+    assert vmm.entry.restarts
+    journal = next(segment for segment in vmm.segments if segment.name == "q.journal")
+    assert journal.size_bytes == 4 * RING_JOURNAL.size
+    assert journal in plan.segments
+
+
+def test_a_vmm_with_guests_of_ours_cannot_be_started_again() -> None:
+    text = "name: x\nhosts: {h0: {restart: true}}\nguests: {q: {kind: external}, a: {}}"
+    assert "hosts.h0.restart: needs external guests only: a of host h0" in problems(text)

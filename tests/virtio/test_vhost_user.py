@@ -404,6 +404,38 @@ def test_the_next_front_end_finds_everything_fresh(bench: BackEndBench) -> None:
     assert bench.faults.reasons == []
 
 
+@pytest.mark.parametrize("laps", [0, 1, 2, 3])
+def test_a_packed_ring_that_was_cleared_meanwhile_begins_anew(make_bench: MakeBench, laps: int) -> None:
+    """DPDK clears its packed rings when its back end comes back; QEMU leaves them, with the same base."""
+    journal = Pinned(bytearray(4 * spec.RING_JOURNAL.size))
+    dead = make_bench(journal)
+    first = FrontEnd(dead)
+    first.up(PACKED)
+    for content in range(laps * SIZE + 3):
+        first.send(frame(content))
+        dead.turn()
+        assert first.received() == [frame(content)]
+
+    for cleared in (False, True):
+        bench = make_bench(journal)
+        again = FrontEnd(bench, first.descriptor)
+        again.drivers = first.drivers
+        if cleared:
+            again.memory.bytes_view()[:] = bytes(MEMORY_BYTES)
+            again.lay_out(RX, PACKED).post_all()
+            again.lay_out(TX, PACKED)
+        again.negotiate(PACKED)
+        again.share()
+        for index in (RX, TX):
+            again.announce(index, packed=True, base=0x8000)
+        for content in range(SIZE + 1):
+            again.send(frame(content))
+            bench.turn()
+            assert again.received() == [frame(content)], cleared
+        again.socket.detach()  # killed: no word of it reaches the other side
+    first.close()
+
+
 def test_a_front_end_that_gives_base_0_again_goes_on_at_its_used_index(bench: BackEndBench) -> None:
     """DPDK does when its back end comes back, with a split ring that has moved on."""
     first = FrontEnd(bench)

@@ -84,7 +84,7 @@ class Ring:
         if isinstance(queue, SplitDevice):
             self._resume_split(queue, memory, used)
         else:
-            self._resume_packed(queue)
+            self._resume_packed(queue, memory, desc)
         self.queue, self._desc_gpa = queue, desc
 
     def stop(self) -> None:
@@ -95,6 +95,8 @@ class Ring:
             self.queue.complete(self.out)
             self.out = None
         self.setting.base = self.position()
+        if self.journal is not None:
+            self.journal.done(self.place())
         self.queue = None
 
     def position(self) -> int:
@@ -134,23 +136,26 @@ class Ring:
         journal = self.journal
         if journal is None:
             return
-        if self._known():
+        if self._known(journal, 0):
             burst = Burst()
             before, after = journal.unfinished(burst, self.setting.size)
             if len(burst) and before == index and after == (index + len(burst)) & _PLACE_MASK:
                 queue.complete(burst)
                 queue.position = after
-        self._begin_journal(journal, queue.position)
+        self._begin_journal(journal, 0, queue.position)
 
-    def _resume_packed(self, queue: PackedDevice) -> None:
+    def _resume_packed(self, queue: PackedDevice, memory: MemoryTable, desc: int) -> None:
         journal, place = self.journal, self.setting.base & _PLACE_MASK
-        burst = Burst()
-        if journal is not None and self._known():
-            before, place = journal.unfinished(burst, self.setting.size)
-            self._finish_packed(queue, burst, before, place)
+        burst, size = Burst(), self.setting.size
+        if journal is not None and self._known(journal, self.setting.base):
+            before, after = journal.unfinished(burst, size)
+            ring = memory.native.read(desc, virtio.PACKED_DESC.size * size) or b""
+            if _has_got_to(ring, before):
+                self._finish_packed(queue, burst, before, after)
+                place = after
         _resume(queue, place, place)
         if journal is not None:
-            self._begin_journal(journal, place)
+            self._begin_journal(journal, self.setting.base, place)
 
     @staticmethod
     def _finish_packed(queue: PackedDevice, burst: Burst, before: int, after: int) -> None:
@@ -160,18 +165,34 @@ class Ring:
             _resume(queue, after, before)
             queue.complete(burst)
 
-    def _known(self) -> bool:
-        """Whether the journal tells of this ring, started as it is now, by a process that was killed."""
-        addresses, journal = self.setting.addresses, self.journal
-        assert addresses is not None
-        assert journal is not None
-        return journal.knows(addresses.desc, self.setting.size, self.setting.base)
+    def _known(self, journal: RingJournal, base: int) -> bool:
+        """Whether the journal tells of this ring, started as it is now, by a process that was killed.
 
-    def _begin_journal(self, journal: RingJournal, place: int) -> None:
+        Front ends give a packed ring's first base again, for nothing in it says where it stands.
+        """
         addresses = self.setting.addresses
         assert addresses is not None
-        journal.begin(addresses.desc, self.setting.size, self.setting.base)
+        return journal.knows(addresses.desc, self.setting.size, base)
+
+    def _begin_journal(self, journal: RingJournal, base: int, place: int) -> None:
+        addresses = self.setting.addresses
+        assert addresses is not None
+        journal.begin(addresses.desc, self.setting.size, base)
         journal.done(place)
+
+
+def _has_got_to(ring: bytes, place: int) -> bool:
+    """Whether a packed ring shows that a device has worked up to a place: a driver may have cleared it since.
+
+    Every used bit is as the device's wrap counter before the place and as in the lap before behind it (virtio
+    1.2 §2.8.1), but for descriptors inside a chain; in a ring that no device has touched all are 0.
+    """
+    index, wrap = place & (1 << _INDEX_BITS) - 1, bool(place >> _INDEX_BITS)
+    size = virtio.PACKED_DESC.size
+    ones = range(index) if wrap else range(index, len(ring) // size)
+    at = virtio.PACKED_DESC.offset("flags")
+    used = virtio.DESC_F_USED
+    return any(int.from_bytes(ring[i * size + at : i * size + at + 2], "little") & used for i in ones)
 
 
 def _resume(queue: PackedDevice, available: int, used: int) -> None:

@@ -86,6 +86,7 @@ class Session:
         self._owned: dict[tuple[str, int], OwnedEdge] = {}
         self._handlers = self._table()
         self._record(journal)
+        self._journal_is_ours = journal is not None
 
     @property
     def lost(self) -> bool:
@@ -112,6 +113,8 @@ class Session:
         """Stop every ring and give everything back."""
         for ring in self._device.rings:
             self._stop(ring)
+            if self._journal_is_ours and ring.journal is not None:
+                ring.journal.end()  # nothing is in doubt: the next front end is another one
             ring.setting, ring.enabled = Setting(), False
             ring.call = ring.error = ring.journal = None
         for owned in self._owned.values():
@@ -389,6 +392,7 @@ class Session:
         try:
             os.ftruncate(descriptor, size)
             self._record(Pinned(map_file(descriptor, 0, size, "GET_INFLIGHT_FD")))
+            self._journal_is_ours = False
         except BaseException:
             os.close(descriptor)
             raise
@@ -404,6 +408,7 @@ class Session:
             raise _refused(f"SET_INFLIGHT_FD: {said['mmap_size']} bytes, where {needed} were given out")
         memory = map_file(message.descriptors[0], said["mmap_offset"], needed, "SET_INFLIGHT_FD")
         self._record(Pinned(memory))
+        self._journal_is_ours = False
 
     def _record(self, journal: Pinned | None) -> None:
         if any(ring.queue is not None for ring in self._device.rings):
