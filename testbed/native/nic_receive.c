@@ -174,7 +174,7 @@ enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job
   if (unlikely(q->filled + need - q->back > NIC_CACHE || dma_room(q->ring.dma) < 2 * need + 2)) return NIC_PUT_WAIT;
   struct image m = describe(e, pool, &v, f, from);
   store(e, q, f, &m);
-  q->stalled = false;
+  if (unlikely(q->stalled) && (q->ring.here - q->ring.used) * 4 >= q->ring.size) q->stalled = false;
   job->leaving |= 1u << q->ring.function, job->written[q->ring.function] = q->ring.dma->next;
   count_delivered(e, pool, f, from);
   return NIC_PUT_DONE;

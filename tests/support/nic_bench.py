@@ -206,6 +206,7 @@ class RxRing:
         data = b""
         while (row := self.descriptor()) is not None:
             data += self.memory.read(self.buffers + self.next * self.buffer_bytes, row["length"])
+            self.memory.write(self.place(self.next), bytes(ring.DESC_BYTES))
             self.next = (self.next + 1) % self.size
             if row["status"] & ring.RX_STATUS_EOP:
                 return data, row
