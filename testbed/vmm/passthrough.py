@@ -10,16 +10,18 @@ Not modelled: virtual functions that move between guests while these run.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from testbed.address import PAGE_SIZE_BYTES
+from testbed.address import PAGE_SIZE_BYTES, align_up
+from testbed.errors import MachineError
 from testbed.memory.host import FrameAllocator
 from testbed.memory.segment import Segment
 from testbed.memory.tables import Attributes, TableBuilder
 from testbed.messages.entries import PhysicalNicEntry, VfEntry, VfSettingsEntry
+from testbed.native import Pinned
 from testbed.net.mac import parse_mac
 from testbed.pci.bar_window import BarPort, Requester
 from testbed.spec import igb_pci, its
@@ -28,12 +30,13 @@ from testbed.vmm.assignment import Assigned, Report, Window
 from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.its_driver import ItsDriver
-from testbed.vmm.pf_driver import VECTORS, Message, PfBus, PfDriver, PfDriverConfig
+from testbed.vmm.pf_driver import VECTOR_OTHER, VECTORS, Message, PfBus, PfDriver, PfDriverConfig
 from testbed.vmm.pf_functions import VfSettings
+from testbed.vmm.pf_uplink import PfUplink
 from testbed.vmm.vm import Vm
 
-_TABLES_BYTES: Final = 1 << 20
-"""For the tables of one physical function: its memory is one range."""
+_TABLES_BYTES: Final = 1 << 16
+"""For the tables of one physical function: its memory is one range, the page of the ITS another."""
 _PF_VMID: Final = 0x8000
 """Physical functions' address spaces are numbered from here, guests' from 1."""
 
@@ -68,26 +71,47 @@ class Passthrough:
     def __init__(self, parts: HostParts) -> None:
         self._parts = parts
         self.nics: list[PfDriver] = []
+        self.uplinks: dict[str, PfUplink] = {}
+        """By the name of their NIC."""
 
     def start(self) -> None:
         """Bring SMMU and ITS up."""
         self._parts.iommu.start()
         self._parts.its.start()
 
-    def add_nic(
-        self, entry: PhysicalNicEntry, window: Requester, memory: Segment, on_link: Callable[[bool], None]
-    ) -> PfDriver:
+    def add_nic(self, entry: PhysicalNicEntry, window: Requester, memory: Segment) -> PfDriver:
         """Bring a NIC up; DeviceError where it does not come up."""
         self._confine(entry, memory)
         lpis = self._route(entry.stream, VECTORS)
         config = PfDriverConfig(entry.name, self._messages(VECTORS), [_settings(vf) for vf in entry.vfs])
         report = partial(self._told, entry.name)
+        on_link = partial(self._set_link, entry.name)
         driver = PfDriver(_bus(window), config, time.monotonic_ns, on_link, report)
         for vector, intid in enumerate(lpis):
-            self._parts.lpis.on(intid, partial(_handle, driver, vector))
+            self._parts.lpis.on(intid, partial(self._handle, driver, vector))
         driver.start()
         self.nics.append(driver)
         return driver
+
+    def join(self, uplink: PfUplink) -> None:
+        """Have a NIC's own queues be a port of the bridge."""
+        self.uplinks[uplink.name] = uplink
+        uplink.start()
+
+    def before_sleep(self) -> bool:
+        """Unmask the uplinks' interrupts; True: there is work, do not sleep."""
+        return sum(uplink.before_sleep() for uplink in self.uplinks.values()) > 0  # every one of them
+
+    def _set_link(self, nic: str, up: bool) -> None:
+        if nic in self.uplinks:
+            self.uplinks[nic].set_link(up)
+
+    def _handle(self, driver: PfDriver, vector: int) -> None:
+        uplink = self.uplinks.get(driver.config.name)
+        if vector == VECTOR_OTHER:
+            driver.handle_interrupt(vector)
+        elif uplink is not None:
+            uplink.interrupted()
 
     def give(self, vf: VfEntry, vm: Vm, window: Segment, edges: Sequence[Edge]) -> None:
         """Give a virtual function to a guest; `edges`: where each of its vectors leads."""
@@ -133,8 +157,30 @@ class Passthrough:
         self._parts.report("", f"{nic}.vf{vf}", reason, detail)
 
 
-def _handle(driver: PfDriver, vector: int) -> None:
-    driver.handle_interrupt(vector)
+@dataclass(frozen=True, slots=True)
+class PhysicalPiece:
+    """Memory of a physical function's: its address for the device, and where the vmm has it mapped."""
+
+    iova: int
+    pinned: Pinned
+
+
+class PhysicalMemory:
+    """A physical function's memory; its device addresses are host physical ones."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment, self._used = segment, 0
+
+    def take(self, size_bytes: int, purpose: str) -> PhysicalPiece:
+        """Return zeroed, page-aligned memory; MachineError where there is too little."""
+        at, size_bytes = self._used, align_up(size_bytes, PAGE_SIZE_BYTES)
+        if at + size_bytes > self._segment.size_bytes:
+            left = self._segment.size_bytes - at
+            raise MachineError(
+                f"{purpose}: needs {size_bytes} bytes of {self._segment.name}, which has {left}"
+            )
+        self._used += size_bytes
+        return PhysicalPiece(self._segment.hpa + at, Pinned(self._segment.view[at : at + size_bytes]))
 
 
 def _bus(window: Requester) -> PfBus:

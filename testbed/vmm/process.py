@@ -8,6 +8,7 @@ import time
 
 from testbed.e1000.device import E1000
 from testbed.errors import VirtbedError
+from testbed.memory.segment import Segment
 from testbed.messages.control import Failed, GuestReport, StartCapture, StopCapture, ToProcess
 from testbed.messages.entries import (
     E1000Entry,
@@ -37,7 +38,9 @@ from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.interposers import Interposers
 from testbed.vmm.interrupt_line import VcpuEdge
 from testbed.vmm.its_driver import ItsDriver
-from testbed.vmm.passthrough import HostParts, Passthrough
+from testbed.vmm.passthrough import HostParts, Passthrough, PhysicalMemory
+from testbed.vmm.pf_driver import PfDriver
+from testbed.vmm.pf_uplink import PfUplink, UplinkConfig
 from testbed.vmm.sink_flows import SinkFlows
 from testbed.vmm.vm import Device, Vm, net_config
 
@@ -58,8 +61,10 @@ class Vmm:
         self.vms = [self._add_vm(guest) for guest in entry.guests]
         self.externals = [self._add_external(external) for external in entry.externals]
         ours = (nic.name for vm in self.vms for nic in vm.nics)
-        self._ports = (*ours, *(external.device.name for external in self.externals))
+        self._ports: tuple[str, ...] = (*ours, *(external.device.name for external in self.externals))
         self.passthrough = self._passthrough(entry) if entry.iommu else None
+        if self.passthrough is not None:
+            self._ports += tuple(self.passthrough.uplinks)
         self._loop.deadline = self._deadline_ns
         self._loop.on_control = self._control
         self._loop.on_tick = self._tick
@@ -120,12 +125,27 @@ class Vmm:
         passthrough.start()
         for nic in entry.physical:
             memory = self._parts.segments[nic.memory]
-            passthrough.add_nic(nic, self._requester(nic), memory, lambda _up: None)
+            driver = passthrough.add_nic(nic, self._requester(nic), memory)
+            if nic.uplink:
+                self._join(passthrough, driver, memory)
         for vm in self.vms:
             for vf in vm.entry.nics:
                 if isinstance(vf, VfEntry):
                     self._give(passthrough, vm, vf)
+        self._loop.before_sleep = passthrough.before_sleep
         return passthrough
+
+    def _join(self, passthrough: Passthrough, driver: PfDriver, memory: Segment) -> None:
+        """Make a NIC's own queues the bridge's way to the wire."""
+        counters, page = self._parts.counters, Pinned(self._parts.counters.buffer)
+        offset = counters.offset(f"{driver.config.name}.frames_in")
+
+        def changed() -> None:
+            self.datapath.changed(uplink)
+
+        uplink = PfUplink(driver, PhysicalMemory(memory), page, offset, changed, UplinkConfig())
+        self.datapath.attach(uplink, page, offset)
+        passthrough.join(uplink)
 
     def _host_parts(self, entry: VmmEntry) -> HostParts:
         segments, watch = self._parts.segments, self._loop.watch
