@@ -34,7 +34,7 @@ Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
 
 def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
-    for command in (virtio, e1000, rr, dma):
+    for command in (virtio, e1000, rr, dma, irq):
         bench.command()(command)
 
 
@@ -194,6 +194,45 @@ def dma(
     write_json(measured, json)
     if json != STDOUT:
         console().print(bench_dma.dma_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def irq(
+    way: Annotated[
+        Literal["list-registers", "direct"] | None,
+        typer.Option(help="How the interrupt gets into the vCPU; both in turn where none is named."),
+    ] = None,
+    kind: Annotated[Literal["vf"], typer.Option(help="Whose interrupt: a device function's MSI.")] = "vf",
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    poll: Annotated[
+        str, typer.Option(help="How long IOMMU and hypervisor poll before sleeping: a duration, 0, forever.")
+    ] = "0",
+    gap: Annotated[str, typer.Option(help="From one handler to the next signal: a duration.")] = "0",
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure interrupts from their source's signal to their handler, by list registers and directly."""
+    check_writable(json)
+    from launcher import bench_irq
+    from launcher.spread import parse_bounds
+    from launcher.table import console
+    from launcher.units import parse_duration, parse_poll
+
+    bounds = parse_bounds(at_least or (), at_most or (), bench_irq.NAMES)
+    settings = bench_irq.IrqSettings(
+        ways=bench_irq.WAYS if way is None else (way,),
+        kind=kind,
+        seconds=seconds,
+        pairs=pairs,
+        poll_ns=parse_poll(poll),
+        gap_ns=parse_duration(gap),
+    )
+    measured = bench_irq.measure_irq(settings, console(stderr=True).print)
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_irq.irq_table(measured))
     _judge(bounds, measured.figures())
 
 

@@ -20,6 +20,7 @@ State = Literal["waiting", "starting", "ready", "gone"]
 FORK_SERVER: Final = "forkserver"
 VMM: Final = "vmm"
 GUEST: Final = "guest"
+IOMMU: Final = "iommu"
 _LOG_LINES: Final = 20
 _LOG_BYTES: Final = 8192
 _REAP_SECONDS: Final = 1.0

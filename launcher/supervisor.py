@@ -23,7 +23,7 @@ from launcher.channel import Channel
 from launcher.fork_protocol import LOG_SUFFIX, Exited
 from launcher.forkclient import ROLES, ForkServer
 from launcher.netns import Namespaces
-from launcher.processes import FORK_SERVER, VMM, Process, died, last_lines, reap_orphans
+from launcher.processes import FORK_SERVER, IOMMU, VMM, Process, died, last_lines, reap_orphans
 from launcher.result import Died
 from launcher.rundir import RunDirectory
 from launcher.segments import Segments, restarts
@@ -129,10 +129,17 @@ class Supervisor:
     async def _bring_up(self) -> None:
         vmms = {p.plan.entry.host: {p.name} for p in self.processes.values() if p.plan.role == VMM}
         for process in self.processes.values():
-            if process.plan.role != VMM:
+            if process.plan.role == VMM:
+                await self._until_ready(self._iommus(process.plan.entry.host))
+            elif process.plan.role != IOMMU:
                 await self._until_ready(vmms[process.plan.entry.host])
             await self._spawn(process)
         await self._until_ready(self.processes)
+
+    def _iommus(self, host: str) -> list[str]:
+        """Return who must be there before a host's vmm, which programs them at once."""
+        processes = self.processes.items()
+        return [name for name, p in processes if p.plan.role == IOMMU and p.plan.entry.host == host]
 
     async def _spawn(self, process: Process) -> None:
         process.spawned_ns = time.monotonic_ns()

@@ -72,7 +72,7 @@ def parse_size(value: object, minimum_bytes: int = 1, maximum_bytes: int = 1 << 
 
 def parse_duration(value: object, minimum_ns: int = 0, maximum_ns: int = 1 << 62) -> int:
     """Return a duration such as `5s` or `10us` in nanoseconds; a bare 0 needs no unit. Raises ConfigError."""
-    if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+    if value == "0" or (value == 0 and isinstance(value, int) and not isinstance(value, bool)):
         return _bounded(0, minimum_ns, maximum_ns, format_duration, value)
     duration = _quantity(value, DURATION_UNITS, "a duration", "5s", "nanoseconds")
     return _bounded(duration, minimum_ns, maximum_ns, format_duration, value)

@@ -36,6 +36,8 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "iommu": L0 | L1 | L2,
     "vmm": L0 | L1 | L2 | DEVICE_SIDES,
     "guest": L0 | L1 | L2,
+    # a hypervisor, a vCPU and a device between which interrupts are measured
+    "irqbench": L0 | L1 | L2 | {"vmm", "guest", "iommu.client"},
     # filter expressions are checked before anything is started
     "launcher": L0 | L1 | {"messages", "net.interpose"},
 }

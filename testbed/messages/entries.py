@@ -402,7 +402,27 @@ class NicProcessEntry(Entry, tag="nic", frozen=True, kw_only=True):
     """How long a receive queue without descriptors holds its senders back."""
 
 
-ProcessEntry = GuestEntry | VmmEntry | IommuEntry | NicProcessEntry
+class IrqBenchEntry(Entry, tag="irq-bench", frozen=True, kw_only=True):
+    """One process of the measurement of interrupts: hypervisor, vCPU or device, by `name`.
+
+    Segments: `h0.tables`, `vpt`, `vcpu`, `lpi-table`, `stamps`, `nic0.dma`, `nic0.sram` and those of the
+    IOMMU, each with whom they concern.
+    """
+
+    name: Literal["vmm-h0", "vcpu", "nic0"]
+    host: str = "h0"
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+    way: Literal["list-registers", "direct"]
+    its_hpa: int
+    stream: int
+    slots: int
+    duration_ns: int
+    gap_ns: int
+    """Between an interrupt's handler and the next interrupt."""
+
+
+ProcessEntry = GuestEntry | VmmEntry | IommuEntry | NicProcessEntry | IrqBenchEntry
 
 
 class ProcessPlan(Entry, frozen=True, kw_only=True):

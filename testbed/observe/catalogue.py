@@ -125,6 +125,18 @@ DMA_COUNTERS: Final = (
 )
 """What an IOMMU counts for each function of a NIC."""
 
+_LOOP: Final = ("bell.sent", "bell.wakeups", "sleeps", "polls")
+IRQ_SOURCE_COUNTERS: Final = (
+    *("signalled", "interrupts", "measured_ns", "p50_ns", "p99_ns", "vmm_p50_ns", "lost", "done"),
+    *_LOOP,
+)
+"""What the device of `virtbed bench irq` counts and measures: `interrupts` are those that count."""
+IRQ_HYPERVISOR_COUNTERS: Final = (
+    *("interrupts.forced_exits", "vgic.bad_list_register", "lpis.taken", "exits.answered"),
+    *_LOOP,
+)
+IRQ_VCPU_COUNTERS: Final = ("exits", "taken", *_LOOP)
+
 
 def iommu_counter_names(functions: Iterable[str]) -> tuple[str, ...]:
     """Return the counters of an IOMMU: its own, then a block for each function (`NIC.pf`, `NIC.vfN`)."""

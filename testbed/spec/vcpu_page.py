@@ -75,6 +75,8 @@ BELL_TO_VCPU: Final = VCPU_PAGE.offset("to_vcpu_rung")
 
 EXIT_EXCEPTION: Final = 0
 """An exception taken to EL2: the syndrome is ESR_EL2."""
+EXIT_IRQ: Final = 1
+"""An interrupt taken to EL2 (a physical one, the hypervisor's, or maintenance), which has no syndrome."""
 EXIT_IO_INSTRUCTION: Final = 30
 """Port I/O, which Arm lacks: Intel SDM (325462) volume 3, appendix C, basic exit reason 30; the syndrome is
 the exit qualification of table 28-5."""
