@@ -1,4 +1,4 @@
-"""Commands that measure the data plane: bench virtio, e1000, rr, dma.
+"""Commands that measure the data plane: bench virtio, vhost-user, e1000, rr, dma.
 
 Not modelled: comparison of two files of figures.
 """
@@ -36,6 +36,7 @@ def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
     for command in (virtio, e1000, rr, dma, irq):
         bench.command()(command)
+    bench.command("vhost-user")(vhost_user)
 
 
 def virtio(
@@ -142,6 +143,39 @@ def e1000(
     write_json(measured, json)
     if json != STDOUT:
         console().print(bench_e1000.e1000_table(measured))
+    _judge(bounds, measured.figures())
+
+
+def vhost_user(
+    ring: Annotated[Literal["split", "packed"], typer.Option(help="Format of the virtqueues.")] = "split",
+    frame: Frame = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    queue_size: Annotated[int, typer.Option(help="Descriptors in each virtqueue, on both sides.")] = 1024,
+    in_order: Annotated[bool, typer.Option(help="Use IN_ORDER, on both sides.")] = False,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure DPDK's virtio-user (txonly) into our vhost-user back end, beside DPDK's own (rxonly)."""
+    check_writable(json)
+    from launcher import bench_vhost_user
+    from launcher.bench_virtio import BenchFailed
+    from launcher.spread import parse_bounds
+    from launcher.table import console, show_result
+
+    settings = bench_vhost_user.Settings(
+        ring=ring, frame_bytes=frame, seconds=seconds, pairs=pairs, queue_size=queue_size, in_order=in_order
+    )
+    bounds = parse_bounds(at_least or (), at_most or (), bench_vhost_user.FIGURES)
+    try:
+        measured = bench_vhost_user.measure_vhost_user(settings, console(stderr=True).print)
+    except BenchFailed as failed:
+        show_result(failed.result, quiet=json == STDOUT)
+        raise typer.Exit(failed.result.exit_code) from None
+    write_json(measured, json)
+    if json != STDOUT:
+        console().print(bench_vhost_user.vhost_user_table(measured))
     _judge(bounds, measured.figures())
 
 

@@ -113,6 +113,23 @@ def _start(
     return started
 
 
+def send_to(peer: Peer, socket: Path, directory: Path, huge: bool) -> Testpmd:
+    """Start a virtio-user that sends (txonly) to whoever has the back end at a socket; close it afterwards.
+
+    Raises MachineError where testpmd fails.
+    """
+    role = _Role("sender", "txonly", (_virtio_user(peer, socket),))
+    eal = (*(HUGE_OPTIONS if huge else NO_HUGE_OPTIONS), f"--lcores={_lcores(peer.cpus[1:2])}")
+    sender = Testpmd(role.name, directory, eal, role.devices, _options(peer, role))
+    try:
+        sender.ready()
+        sender.start()
+    except BaseException:
+        sender.close()
+        raise
+    return sender
+
+
 def _lcores(cpus: Sequence[int]) -> str:
     """A core for the prompt and one for the frames, each on these processors, or on any."""
     where = ",".join(map(str, cpus or sorted(os.sched_getaffinity(0))))

@@ -177,3 +177,12 @@ def test_the_back_end_has_a_processor_for_itself(
 def test_one_frame_in_flight_needs_an_echo() -> None:
     with pytest.raises(ConfigError, match="must be 1, with --path echo"):
         plan_for(Settings(path="forward", in_flight=1))
+
+
+@needs_dpdk
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_the_vhost_user_back_end_is_measured_beside_dpdks(ring: str) -> None:
+    figures = measured("vhost-user", "--ring", ring)
+
+    ratio = figures["frames_per_second"]["median"] / figures["peer_frames_per_second"]["median"]
+    assert figures["ratio_to_peer"]["median"] == pytest.approx(ratio, rel=1e-3)
