@@ -25,7 +25,8 @@ def place(plan: Plan, cores: Sequence[int]) -> Plan:
     vmms = [process for process in plan.processes if process.role == "vmm"]
     crowded = len(cores) < len(plan.processes) <= CROWD * len(cores)
     told = any(process.entry.cpus for process in plan.processes)
-    if told or not crowded or len(vmms) >= len(cores):
+    polls = any(process.entry.poll_ns for process in plan.processes)
+    if told or not polls or not crowded or len(vmms) >= len(cores):
         return plan
     own = {vmm.name: (core,) for vmm, core in zip(vmms, cores, strict=False)}
     rest = tuple(cores[len(vmms) :])

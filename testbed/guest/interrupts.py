@@ -14,7 +14,7 @@ from testbed.native import MaskSet, Pinned
 from testbed.observe.counters import Counters
 from testbed.spec import vcpu_page as spec
 
-LATE_NS: Final = 2_000_000
+LATE_NS: Final = 20_000_000
 _BITS: Final = 64
 
 

@@ -68,6 +68,8 @@ class Loop:
         self._poller.register(self.descriptors.fileno(), zmq.POLLIN)
         self._held: deque[ToProcess] = deque()
         """Control messages that came while an action was waiting for something."""
+        self._undrained = False
+        """Messages that woke us may still be in the inbox."""
         self._idle_since_ns = 0
         self._turns = 0
 
@@ -93,12 +95,13 @@ class Loop:
     def turn(self) -> bool:
         """Run what is ready once, every action one step; say whether anything moved."""
         moved = False
+        for action in self.watch.ready():
+            moved |= action()
+        # behind what arrived: who waits for an answer finds it in the same turn
         for action in tuple(self.runnable):
             if action():
                 moved = True
                 self._go_last(action)
-        for action in self.watch.ready():
-            moved |= action()
         return moved
 
     def _go_last(self, action: Action) -> None:
@@ -141,6 +144,7 @@ class Loop:
 
     def _nap(self, ready: Callable[[], bool], deadline_ns: int | None) -> None:
         """Sleep in the middle of an action: only bells are armed, for rings are not looked at here."""
+        self._drain()
         self.watch.arm_bells()
         if not ready():
             self._block(deadline_ns)
@@ -178,6 +182,7 @@ class Loop:
             return
         self._counters.add("polls")
         self._idle_since_ns = 0
+        self._drain()
         # a message is new work, which only another turn finds
         if not (self.look() or self.before_sleep() or self._held) and self.watch.arm():
             self._sleep()
@@ -202,9 +207,15 @@ class Loop:
         timeout_ms = None
         if deadline_ns is not None:
             timeout_ms = max(0, -(-(deadline_ns - self._clock()) // _NS_PER_MS))
-        self._poller.poll(timeout_ms)
-        woken = self._inbox.drain() > 0
+        woken = any(socket is self._inbox.socket for socket, _event in self._poller.poll(timeout_ms))
+        self._undrained |= woken
         woken |= bool(self.descriptors) and self.descriptors.serve()
         if woken:
             self._counters.add("bell.wakeups")
         return woken
+
+    def _drain(self) -> None:
+        """Take the messages that woke us, behind the work: while no bell is armed no more of them come."""
+        if self._undrained:
+            self._inbox.drain()
+            self._undrained = False

@@ -95,7 +95,7 @@ cdef class DeviceRing(Watched):
             while done < limit:
                 self.fill(&through.b, min(limit - done, <uint32_t>PASS_FRAMES))
                 if not through.b.frames_n:
-                    if done and linger(self.w.ready, self.w.what):
+                    if done >= <uint32_t>PASS_FRAMES and linger(self.w.ready, self.w.what):
                         continue
                     break
                 if not where.take(&through.b):

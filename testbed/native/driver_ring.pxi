@@ -147,7 +147,7 @@ cdef class DriverRing(Watched):
             while got < limit:
                 piece = self.gather(&through.b, min(limit - got, <uint32_t>PASS_FRAMES))
                 if not piece:
-                    if got and linger(self.w.ready, self.w.what):
+                    if got >= <uint32_t>PASS_FRAMES and linger(self.w.ready, self.w.what):
                         continue
                     break
                 for i in range(piece):

@@ -17,6 +17,50 @@ cdef extern from "forward.h":
     bint forward_burst(c_forward*, burst*) nogil
 
 
+cdef class EchoDrain(Drain):
+    """Delivers frames to the queues of the NIC that sent them."""
+
+    cdef delivery* to[16]
+    cdef uint32_t queues, frame_max
+    cdef int32_t port
+    cdef readonly uint32_t reached
+    """Of a burst that stays: the first frame that waits for a buffer."""
+    cdef bint call, broke
+    cdef list keep
+    cdef Pinned counters
+    cdef port_counters_t* count
+
+    def __init__(self, int32_t port, uint32_t frame_max, Pinned counters not None, Py_ssize_t offset=0):
+        self.port, self.frame_max, self.counters, self.keep = port, frame_max, counters, []
+        self.count = <port_counters_t*>_at(counters, offset, sizeof(port_counters_t))
+
+    def open(self, rings):
+        """Deliver to these queues from now on; to nobody where there are none."""
+        self.queues = 0
+        self.keep = list(rings)
+        if self.keep:
+            self.queues = _deliveries(self.keep, self.to)
+
+    cdef bint take(self, burst* b) noexcept nogil:
+        cdef uint32_t i
+        echo_address(b, self.port, self.frame_max, self.count)
+        self.reached = 0
+        if not self.queues:
+            return False
+        self.reached = deliver_flows(self.to, self.queues, b, 0, self.port)
+        for i in range(self.queues):
+            self.call |= self.to[i].publish(self.to[i].queue)
+            self.broke |= self.to[i].fault[0] != 0
+        self.enough = self.call or self.broke
+        return self.reached == b.frames_n
+
+    def take_called(self):
+        """Return (the driver wants a call, it or a queue that broke is to be seen to); asked once."""
+        cdef bint call = self.call, broke = self.broke
+        self.call = self.broke = False
+        return bool(call), bool(call or broke)
+
+
 cdef class ForwardTable:
     """The ports of a bridge to which frames can be delivered natively, and the time for learning."""
 

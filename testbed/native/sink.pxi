@@ -68,8 +68,3 @@ cdef class SinkDrain(Drain):
             if self.checks:
                 flow_inspect(&self.inspector.s, kept, self.now_ns)
         return True
-
-
-def address_echo(Burst frames, int32_t port, uint32_t frame_max, Pinned counters, Py_ssize_t offset=0):
-    """Give every frame the destination `port`; drop and count what is too long or too short."""
-    echo_address(&frames.b, port, frame_max, <port_counters_t*>_at(counters, offset, sizeof(port_counters_t)))

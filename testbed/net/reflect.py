@@ -12,15 +12,14 @@ from functools import partial
 from typing import Final, Protocol
 
 from testbed.native import (
-    FRAMES_MAX,
     Burst,
+    EchoDrain,
     FlowSink,
     Inspector,
     Pinned,
     SinkDrain,
     SinkStore,
     Watched,
-    address_echo,
 )
 from testbed.net.port import PASS_FRAMES_MAX, Port, Source
 from testbed.spec.port_counters import PORT_COUNTERS
@@ -170,9 +169,14 @@ class Sink(_Reflector):
 class Echo(_Reflector):
     """Sends every frame back to the guest that sent it, in order."""
 
+    def __init__(self, port: Port, counters: Pinned, offset: int) -> None:
+        super().__init__(port, counters, offset)
+        self._drain = EchoDrain(_ECHO_PORT, FRAME_BYTES_MAX, counters, offset)
+
     def refresh(self) -> None:
         """As every back end; new receive rings are looked at only while a path waits for them."""
         super().refresh()
+        self._drain.open(self.port.deliveries)
         self._look_where_needed()
 
     def work(self) -> Iterator[Work]:
@@ -183,9 +187,19 @@ class Echo(_Reflector):
             yield ring, self.retry
 
     def turn(self, path: Path) -> bool:
-        """Move one path's burst as far as there are buffers; True: something moved."""
-        if path.closed or not (path.loaded or self._load(path)):
+        """Move one path's frames as far as there are buffers; True: something moved."""
+        if path.closed:
             return False
+        if not path.loaded:
+            moved, stays = path.source.drain(self._drain, path.burst, PASS_FRAMES_MAX)
+            path.loaded, path.reached = stays, self._drain.reached
+            call, settle = self._drain.take_called()
+            if settle:  # may end the device, which abandons the path
+                self.port.settle(call)
+            if not path.loaded:
+                return stays or moved > 0
+            if path.reached:
+                return self._went(path, 0, path.reached)
         before = path.reached
         reached = self.port.deliver(path.burst, before, _ECHO_PORT)
         return self._went(path, before, reached)
@@ -207,13 +221,6 @@ class Echo(_Reflector):
             self._finish(path)
         self._look_where_needed()
         return through or reached > before
-
-    def _load(self, path: Path) -> bool:
-        if not path.source.fetch(path.burst, FRAMES_MAX):
-            return False
-        address_echo(path.burst, _ECHO_PORT, FRAME_BYTES_MAX, self._counters, self._offset)
-        path.loaded, path.reached = True, 0
-        return True
 
     def _look_where_needed(self) -> None:
         """A path that waits for buffers fetches nothing; nobody else waits for buffers."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.native import DROP, BareRing, Burst, FrameStore, Pinned, SinkStore, address_echo
+from testbed.native import DROP, BareRing, Burst, EchoDrain, FrameStore, Pinned, SinkStore
 from testbed.spec.flow import ETHERNET
 from testbed.spec.port_counters import PORT_COUNTERS
 
@@ -84,7 +84,7 @@ def test_counters_must_fit() -> None:
 @given(st.lists(st.binary(max_size=2 * FRAME_MAX), max_size=40))
 def test_an_echo_addresses_sound_frames_and_drops_the_others(frames: list[bytes]) -> None:
     burst, page = loaded(frames), counters()
-    address_echo(burst, 3, FRAME_MAX, page)
+    assert not EchoDrain(3, FRAME_MAX, page).take_burst(burst)
 
     assert [burst.destination(i) for i in range(len(frames))] == [
         3 if is_sound(frame) else DROP for frame in frames

@@ -1,9 +1,6 @@
 """Sink and echo over real rings: every frame once and in order, whatever happens between."""
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from testbed.guest.workloads.frames import headers
 from testbed.messages.entries import FlowEntry
@@ -144,7 +141,8 @@ def test_an_echo_whose_device_breaks_drops_its_burst_and_never_completes_it() ->
     assert port.completed == 0
 
 
-def test_an_echo_that_breaks_within_delivery_stops_there() -> None:
+def test_an_echo_that_breaks_within_delivery_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RingPort, "native", False)
     port = RingPort(1)
     back_end = echo(port)
 
@@ -172,65 +170,10 @@ def test_a_closed_back_end_does_nothing(make: object) -> None:
     assert port.completed == 0
 
 
-class EchoStates(RuleBasedStateMachine):
-    """An echo whose guest sends, drains, breaks and comes back in any order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.port = RingPort(1, RECEIVE_SIZE)
-        self.echo = echo(self.port)
-        self.sent: list[bytes] = []
-        self.came: list[bytes] = []
-        self.number = 0
-
-    @rule(count=st.integers(1, QUEUE_SIZE))
-    def send(self, count: int) -> None:
-        if self.port.up:
-            self.port.sender.reclaim()
-            frames = frames_of(self.port, self.number, count)
-            sent = self.port.send(*frames)
-            self.number += sent
-            self.sent += frames[:sent]
-
-    @rule()
-    def run(self) -> None:
-        run_all(self.echo)
-
-    @rule()
-    def drain(self) -> None:
-        if self.port.up:
-            self.came += self.port.take()
-
-    @rule()
-    def refresh(self) -> None:
-        self.echo.refresh()
-
-    @rule()
-    def fail_and_return(self) -> None:
-        self.port.fail()
-        self.echo.refresh()
-        self.port.restart()
-        self.port.up = self.port.receiving = True
-        self.echo.refresh()
-        self.sent, self.came = [], []
-
-    @invariant()
-    def nothing_is_lost_or_reordered(self) -> None:
-        assert self.came == self.sent[: len(self.came)]
-
-    @invariant()
-    def exactly_one_ring_is_looked_at(self) -> None:
-        assert self.port.queue.active != self.port.receive.active or not list(self.echo.work())
-
-    def teardown(self) -> None:
-        for _ in range(2 * QUEUE_SIZE):
-            run_all(self.echo)
-            self.came += self.port.take()
-        assert self.came == self.sent
-
-
-TestEchoStates = EchoStates.TestCase
-TestEchoStates.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@pytest.fixture(autouse=True, params=[False, True], ids=["stepped", "native"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test twice: ports that are asked for each burst, and ports whose rings are moved natively."""
+    monkeypatch.setattr(RingPort, "native", request.param)
 
 
 def test_addresses_are_kept() -> None:

@@ -98,11 +98,11 @@ class VirtioNetQueue:
         self._rx.post_all()
 
     def _count_sent(self, frames: int, byte_count: int, kick: bool) -> None:
+        if kick:  # first: somebody waits for it
+            self._port.notify(self._tx_index)
+            self._counters.add(self._count["tx_kicks"])
         self._counters.add(self._count["tx_frames"], frames)
         self._counters.add(self._count["tx_bytes"], byte_count)
-        if kick:
-            self._counters.add(self._count["tx_kicks"])
-            self._port.notify(self._tx_index)
 
     def _kick_rx(self) -> None:
         self._counters.add(self._count["rx_kicks"])

@@ -97,14 +97,10 @@ class Requester:
         return bool(self.flow.duration_ns) and self._clock() - self._started_ns >= self.flow.duration_ns
 
     def _ask(self) -> bool:
-        self.starved = not self.queue.tx_reserve(self._burst, 1)
-        if self.starved:
-            return False
-        self._source.fill(self._burst)
         self._asked_ns = self._clock()
-        self.queue.tx_send(self._burst)
-        self._waiting = True
-        return True
+        self._waiting = self.queue.tx_fill(self._source, self._burst, 1) > 0
+        self.starved = not self._waiting
+        return self._waiting
 
     def _finish(self) -> None:
         self.finished = True
