@@ -17,8 +17,8 @@ from launcher.schema import GuestSection
 from launcher.topology_records import External, Guest, Host, Topology
 from launcher.units import shown
 from launcher.validation import Checked
-from testbed.messages.entries import ExternalEntry, SegmentEntry
-from testbed.messages.peer_socket import PATH_BYTES_MAX
+from testbed.messages.entries import ExternalEntry, Plan, SegmentEntry, VmmEntry
+from testbed.messages.peer_socket import PATH_BYTES_MAX, remove_stale
 from testbed.spec.vhost_user import RING_JOURNAL
 
 _OURS: Final = ("memory", "vcpus", "interrupts", "poll", "cpus")
@@ -110,6 +110,14 @@ def external_entries(topology: Topology, host: str) -> tuple[ExternalEntry, ...]
             )
         )
     return tuple(entries)
+
+
+def remove_sockets(plan: Plan) -> None:
+    """Remove the socket files that vmms left which were killed; those in the run directory go with it."""
+    for process in plan.processes:
+        for external in process.entry.externals if isinstance(process.entry, VmmEntry) else ():
+            if external.listens and external.socket:
+                remove_stale(external.socket)
 
 
 def journals(entries: Iterable[ExternalEntry]) -> tuple[SegmentEntry, ...]:

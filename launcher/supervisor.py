@@ -20,6 +20,7 @@ import msgspec
 
 from launcher import forkclient, prctl
 from launcher.channel import Channel
+from launcher.external import remove_sockets
 from launcher.fork_protocol import LOG_SUFFIX, Exited
 from launcher.forkclient import ROLES, ForkServer
 from launcher.netns import Namespaces
@@ -363,4 +364,5 @@ class Supervisor:
         self.namespaces.close()
         self._server.close()
         reap_orphans(self._orphans)
+        remove_sockets(self.plan)
         prctl.adopt_orphans(False)

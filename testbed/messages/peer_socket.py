@@ -80,7 +80,7 @@ class Listener:
     def __init__(self, path: str) -> None:
         """Make the file; one that a dead process left is replaced. Raises MachineError where it cannot be."""
         self.path = path
-        _remove_stale(path)
+        remove_stale(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.bind(path)
@@ -142,8 +142,8 @@ def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     return found
 
 
-def _remove_stale(path: str) -> None:
-    """Remove a socket file on which nobody listens."""
+def remove_stale(path: str) -> None:
+    """Remove a socket file on which nobody listens. Raises MachineError for a path that is too long."""
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise MachineError(
             f"a socket's path has at most {PATH_BYTES_MAX} bytes, not {path}: choose a shorter one"

@@ -3,6 +3,8 @@
 The guest's device is in the vmm of another topology, behind a socket, as DPDK's or QEMU's would be.
 """
 
+import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -51,6 +53,20 @@ def test_every_frame_returns_whole_through_every_kind_of_ring(tmp_path: Path) ->
             assert [flow.received for flow in result.flows] == [50_000, 200]
             assert all(flow.good for flow in result.flows)
         assert up.count("x.nic0.fault.protocol") == 0
+
+
+@pytest.mark.parametrize("victim", ["vmm-h0", "launcher"])
+def test_no_socket_is_left_of_who_was_killed(tmp_path: Path, victim: str) -> None:
+    socket = tmp_path / "s"
+    launched = Launched(BACK_END.format(socket=socket), tmp_path)
+    launched.until("ready in")
+    assert socket.is_socket()
+    if victim == "launcher":
+        os.kill(launched.pid, signal.SIGTERM)
+    else:
+        os.kill(launched.pid_of("back-end", victim), signal.SIGKILL)
+    launched.end()
+    assert not socket.exists()
 
 
 def test_a_guest_whose_back_end_does_not_come_says_so(tmp_path: Path) -> None:
