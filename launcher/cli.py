@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from launcher import cli_bench, cli_running, linux_guest_cli
+from launcher import cli_bench, cli_running, cli_vf, linux_guest_cli
 from launcher.output import STDOUT, check_writable, complain, write_json
 from testbed.errors import ConfigError, MachineError
 
@@ -135,6 +135,7 @@ def launch(
 cli_running.add_commands(app)
 cli_bench.add_commands(bench)
 app.add_typer(bench, name="bench")
+app.add_typer(cli_vf.vf, name="vf")
 app.add_typer(linux_guest_cli.app, name="guest")
 
 

@@ -1,4 +1,4 @@
-"""The socket by which a running topology answers `ps`, `stats`, `exec`, `capture` and `down`.
+"""The socket by which a running topology answers `ps`, `stats`, `exec`, `capture`, `vf` and `down`.
 
 A Unix stream socket in the run directory; a request and its reply are one line of JSON each, one request a
 connection. A capture lasts as long as whoever asked for it keeps the connection open for writing: one line
@@ -26,6 +26,7 @@ from launcher.capture_session import Capture, CaptureSession
 from launcher.netns import why_none
 from launcher.problems import did_you_mean
 from launcher.result import FlowResult, Result
+from launcher.vf_requests import ChangeVf, ListVfs, change_vf, list_vfs
 from testbed.errors import MachineError
 from testbed.messages.entries import ExternalEntry, Plan, VmmEntry
 
@@ -114,7 +115,7 @@ class CounterStatus(msgspec.Struct, frozen=True):
     counters: dict[str, dict[str, int]]
 
 
-Request = Ps | Stats | Down | Enter | WhereExternal | Capture
+Request = Ps | Stats | Down | Enter | WhereExternal | Capture | ListVfs | ChangeVf
 ReplyT = TypeVar("ReplyT")
 
 
@@ -173,11 +174,17 @@ class Service:
             self._serving.discard(task)
             self._captures = {session: t for session, t in self._captures.items() if t is not task}
 
-    async def _answer(self, request: Ps | Stats | Down | Enter | WhereExternal) -> object:
+    async def _answer(
+        self, request: Ps | Stats | Down | Enter | WhereExternal | ListVfs | ChangeVf
+    ) -> object:
         if isinstance(request, Enter):
             return self._enter(request.guest)
         if isinstance(request, WhereExternal):
             return self._external(request.guest)
+        if isinstance(request, ChangeVf):
+            return await change_vf(self._run, request)
+        if isinstance(request, ListVfs):
+            return await list_vfs(self._run)
         return await self._answers[type(request)]()
 
     def _enter(self, guest: str) -> NamespaceAt:

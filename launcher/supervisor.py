@@ -42,6 +42,8 @@ from testbed.messages.control import (
     Sent,
     Stop,
     ToProcess,
+    VfSet,
+    VfStates,
 )
 from testbed.messages.entries import Plan
 
@@ -53,10 +55,10 @@ NAMESPACE_LOOK_SECONDS: Final = 0.02
 REPORTS_MAX: Final = 1000
 
 
-Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped
-ReplyT = TypeVar("ReplyT", Expecting, Sent, Received, CaptureStarted, CaptureStopped)
+Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet
+ReplyT = TypeVar("ReplyT", Expecting, Sent, Received, CaptureStarted, CaptureStopped, VfStates, VfSet)
 _Key = tuple[str, type[Reply], int]
-"""Who answers, with what, about which flow or capture."""
+"""Who answers, with what, about which flow, capture or request."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Supervisor:
     async def ask(
         self, name: str, message: ToProcess | None, reply: type[ReplyT], number: int, also: str = ""
     ) -> ReplyT:
-        """Send a message to a process and return its answer about the flow or capture of that number.
+        """Send a message to a process; return its answer about the flow, capture or request of that number.
 
         Without a message it only waits for what the process will say.
 
@@ -217,6 +219,8 @@ class Supervisor:
                 self._answered((name, type(message), message.flow_id), message)
             case CaptureStarted() | CaptureStopped():
                 self._answered((name, type(message), message.capture_id), message)
+            case VfStates() | VfSet():
+                self._answered((name, type(message), message.request_id), message)
 
     def _answered(self, key: _Key, message: Reply) -> None:
         pending = self._pending.get(key)

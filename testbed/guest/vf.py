@@ -8,9 +8,10 @@ written to the page of the interrupt controller, event N for vector N.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from testbed.address import PAGE_SIZE_BYTES
-from testbed.guest.drivers.igbvf import VECTOR_MAILBOX, IgbVfConfig, IgbVfDriver, Message, VfBus
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, VfBus
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.iova import PhysicalDma
 from testbed.guest.ram import RamAllocator
@@ -56,13 +57,8 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
         bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
     )
     for vector, intid in enumerate(nic.intids):
-        parts.interrupts.on_edge(intid, driver.handle_interrupt if vector == VECTOR_MAILBOX else _nothing)
+        parts.interrupts.on_edge(intid, partial(driver.handle_vector, vector))
     return driver
-
-
-def _nothing() -> bool:
-    """Do what a ring's interrupt asks for: that the guest wakes up and looks."""
-    return False
 
 
 def _pass(wait: Wait, duration_ns: int) -> None:

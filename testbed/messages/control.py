@@ -125,9 +125,92 @@ class CaptureStopped(Message, frozen=True, kw_only=True):
     error: str = ""
 
 
+class VfState(msgspec.Struct, frozen=True, kw_only=True):
+    """One virtual function of a NIC: what the operator wants of it, and what its driver did."""
+
+    number: int
+    guest: str
+    """Who has it; empty: nobody."""
+    mac: str
+    vlan: int
+    rate_bits_per_second: int
+    """0: no limit."""
+    spoof_check: bool
+    trust: bool
+    link: bool
+    running: bool
+    """Its driver is up and may send."""
+    resets: int
+    messages: int
+    """Of its driver, in the mailbox; `refused` of them were answered with NACK."""
+    refused: int
+    throttled: int
+    """Times that its mailbox was not listened to for a while."""
+    spoof_events: int
+
+
+class NicState(msgspec.Struct, frozen=True, kw_only=True):
+    """A NIC with virtual functions, as the driver of its physical function has it."""
+
+    name: str
+    link_up: bool
+    vfs: tuple[VfState, ...]
+
+
+class VfChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of a virtual function that are to be others; None: as it is."""
+
+    mac: str | None = None
+    vlan: int | None = None
+    rate_bits_per_second: int | None = None
+    spoof_check: bool | None = None
+    trust: bool | None = None
+    link: bool | None = None
+
+
+class ShowVfs(Message, frozen=True, kw_only=True):
+    """To a vmm: say what virtual functions its host has; answered by `VfStates`."""
+
+    request_id: int
+
+
+class VfStates(Message, frozen=True, kw_only=True):
+    """The NICs of a host."""
+
+    request_id: int
+    nics: tuple[NicState, ...]
+
+
+class SetVf(Message, frozen=True, kw_only=True):
+    """To a vmm: change settings of a virtual function; answered by `VfSet`."""
+
+    request_id: int
+    nic: str
+    number: int
+    changes: VfChanges
+
+
+class VfSet(Message, frozen=True, kw_only=True):
+    """The settings are in force, unless `refused` says why not."""
+
+    request_id: int
+    refused: str = ""
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
 
-ToProcess = Expect | Start | Collect | Cancel | StartCapture | StopCapture | Stop
-FromProcess = Ready | Failed | GuestReport | Expecting | Sent | Received | CaptureStarted | CaptureStopped
+ToProcess = Expect | Start | Collect | Cancel | StartCapture | StopCapture | ShowVfs | SetVf | Stop
+FromProcess = (
+    Ready
+    | Failed
+    | GuestReport
+    | Expecting
+    | Sent
+    | Received
+    | CaptureStarted
+    | CaptureStopped
+    | VfStates
+    | VfSet
+)

@@ -87,7 +87,7 @@ class Passthrough:
         config = PfDriverConfig(entry.name, self._messages(VECTORS), [_settings(vf) for vf in entry.vfs])
         report = partial(self._told, entry.name)
         on_link = partial(self._set_link, entry.name)
-        driver = PfDriver(_bus(window), config, time.monotonic_ns, on_link, report)
+        driver = PfDriver(_bus(window, len(entry.vfs)), config, time.monotonic_ns, on_link, report)
         for vector, intid in enumerate(lpis):
             self._parts.lpis.on(intid, partial(self._handle, driver, vector))
         driver.start()
@@ -126,6 +126,7 @@ class Passthrough:
         self._parts.iommu.assignments.assign(
             Assigned(vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows)
         )
+        next(nic for nic in self.nics if nic.config.name == vf.nic).open_function(vf.number)
 
     def _enable(self, vf: VfEntry) -> None:
         """Let a function make requests and send MSIs: its configuration space is the hypervisor's."""
@@ -194,9 +195,10 @@ class PhysicalMemory:
         return PhysicalPiece(self._segment.hpa + at, Pinned(self._segment.view[at : at + size_bytes]))
 
 
-def _bus(window: Requester) -> PfBus:
-    registers = BarPort(window, igb_pci.REGISTERS_BAR)
-    return PfBus(registers, BarPort(window, igb_pci.MSIX_BAR), BarPort(window, SPACE_CONFIGURATION))
+def _bus(window: Requester, vfs: int) -> PfBus:
+    registers, messages = (BarPort(window, space) for space in (igb_pci.REGISTERS_BAR, igb_pci.MSIX_BAR))
+    spaces = [BarPort(window, SPACE_CONFIGURATION, function) for function in range(vfs + 1)]
+    return PfBus(registers, messages, spaces[0], spaces[1:])
 
 
 def _settings(entry: VfSettingsEntry) -> VfSettings:

@@ -9,7 +9,15 @@ import time
 from testbed.e1000.device import E1000
 from testbed.errors import VirtbedError
 from testbed.memory.segment import Segment
-from testbed.messages.control import Failed, GuestReport, StartCapture, StopCapture, ToProcess
+from testbed.messages.control import (
+    Failed,
+    GuestReport,
+    SetVf,
+    ShowVfs,
+    StartCapture,
+    StopCapture,
+    ToProcess,
+)
 from testbed.messages.entries import (
     E1000Entry,
     ExternalEntry,
@@ -42,6 +50,7 @@ from testbed.vmm.passthrough import HostParts, Passthrough, PhysicalMemory
 from testbed.vmm.pf_driver import PfDriver
 from testbed.vmm.pf_uplink import PfUplink, UplinkConfig
 from testbed.vmm.sink_flows import SinkFlows
+from testbed.vmm.vf_control import VfControl
 from testbed.vmm.vm import Device, Vm, net_config
 
 
@@ -58,6 +67,7 @@ class Vmm:
         """Devices that have something to do when a time comes."""
         self.sinks: dict[str, Sink] = {}
         self.flows = SinkFlows(self.sinks, parts.control.send)
+        self.functions = VfControl(parts.control.send)
         self.vms = [self._add_vm(guest) for guest in entry.guests]
         self.externals = [self._add_external(external) for external in entry.externals]
         ours = (nic.name for vm in self.vms for nic in vm.nics)
@@ -132,8 +142,19 @@ class Vmm:
             for vf in vm.entry.nics:
                 if isinstance(vf, VfEntry):
                     self._give(passthrough, vm, vf)
+        for driver in passthrough.nics:
+            self.functions.add(driver, self._owners(driver.config.name))
         self._loop.before_sleep = passthrough.before_sleep
         return passthrough
+
+    def _owners(self, nic: str) -> dict[int, str]:
+        """Return the guests that have functions of a NIC, by number."""
+        return {
+            vf.number: vm.name
+            for vm in self.vms
+            for vf in vm.entry.nics
+            if isinstance(vf, VfEntry) and vf.nic == nic
+        }
 
     def _join(self, passthrough: Passthrough, driver: PfDriver, memory: Segment) -> None:
         """Make a NIC's own queues the bridge's way to the wire."""
@@ -198,6 +219,8 @@ class Vmm:
                 self.interposers.start_capture(message)
             case StopCapture():
                 self.interposers.stop_capture(message.capture_id)
+            case ShowVfs() | SetVf():
+                self.functions.handle(message)
             case _:
                 self.flows.handle(message)
 

@@ -289,6 +289,32 @@ def test_a_watched_table_has_rates(virtbed: Virtbed, running: str, monkeypatch: 
     assert said.out.splitlines()[-1].split() == ["a", "frames", "7", "-"]
 
 
+def test_virtual_functions_are_listed_and_changed(virtbed: Virtbed, running: str) -> None:
+    shown = json.loads(virtbed("vf", "list", running, "--json", "-").out)
+    table = virtbed("vf", "list", running).out
+    changed = virtbed("vf", "set", running, "nic0", "0", "link", "down", "rate", "100Mbit")
+
+    assert [(vf["number"], vf["guest"]) for nic in shown["nics"] for vf in nic["vfs"]] == [(0, "a")]
+    assert "02:00:00:00:00:01" in table
+    assert (changed.code, changed.out, changed.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nic0", "1", "link", "up"), "there is one VF"),
+        (("nix0", "0", "link", "up"), "topology small has no NIC nix0 (did you mean nic0?)"),
+        (("nic0", "0", "link", "sideways"), "link: is up or down, not sideways"),
+    ],
+)
+def test_a_change_that_cannot_be_is_told(
+    virtbed: Virtbed, running: str, words: tuple[str, ...], said: str
+) -> None:
+    result = virtbed("vf", "set", running, *words)
+
+    assert (result.code, result.err) == (2, f"virtbed: {said}\n")
+
+
 def test_down_prints_the_result_and_leaves_nothing(virtbed: Virtbed, run_parent: Path) -> None:
     assert isinstance(_start(plan(["a", "b"], [flow(1, "a", "b")])), Up)
     said = virtbed("down", "small")

@@ -16,17 +16,28 @@ from testbed.messages.control import (
     FromProcess,
     GuestReport,
     Message,
+    NicState,
     Ready,
     Received,
     Sent,
+    SetVf,
+    ShowVfs,
     Start,
     StartCapture,
     Stop,
     StopCapture,
     ToProcess,
+    VfChanges,
+    VfSet,
+    VfState,
+    VfStates,
 )
 from tests.guest.rig_driver import flow
 
+VF: Final = VfState(
+    number=0, guest="a", mac="02:00:00:00:00:01", vlan=7, rate_bits_per_second=10**9, spoof_check=True,
+    trust=False, link=True, running=True, resets=1, messages=10, refused=0, throttled=0, spoof_events=0,
+)  # fmt: skip
 TO_PROCESS: Final = [
     Expect(flow=flow()),
     Start(flow=flow(kind="rr", duration_ns=5)),
@@ -34,6 +45,8 @@ TO_PROCESS: Final = [
     Cancel(flow_id=7),
     StartCapture(capture_id=1, nic="a.nic0", file="a.pcapng", expression="udp", count=5),
     StopCapture(capture_id=1),
+    ShowVfs(request_id=1),
+    SetVf(request_id=1, nic="nic0", number=2, changes=VfChanges(vlan=0, link=False)),
     Stop(),
 ]
 FROM_PROCESS: Final = [
@@ -46,6 +59,8 @@ FROM_PROCESS: Final = [
     Received(flow_id=7, received=1, reordered=0, corrupted=0, duplicated=0, bytes=60, seconds=0.0),
     CaptureStarted(capture_id=1, refused="no such NIC"),
     CaptureStopped(capture_id=1, frames=5, missed=0),
+    VfStates(request_id=1, nics=(NicState(name="nic0", link_up=True, vfs=(VF,)),)),
+    VfSet(request_id=1, refused="there is no VF 9"),
 ]
 
 

@@ -21,17 +21,46 @@ from testbed.messages.control import (
     Failed,
     FromProcess,
     GuestReport,
+    NicState,
     Ready,
     Received,
     Sent,
+    SetVf,
+    ShowVfs,
     Start,
     Stop,
     ToProcess,
+    VfSet,
+    VfState,
+    VfStates,
 )
 from testbed.messages.entries import FlowEntry, ProcessPlan
 
 ROLES: Final = {"vmm": "tests.support.roles:main", "guest": "tests.support.roles:main"}
 FRAMES: Final = 1000
+NIC: Final = NicState(
+    name="nic0",
+    link_up=True,
+    vfs=(
+        VfState(
+            number=0,
+            guest="a",
+            mac="02:00:00:00:00:01",
+            vlan=7,
+            rate_bits_per_second=10**9,
+            spoof_check=True,
+            trust=False,
+            link=True,
+            running=True,
+            resets=1,
+            messages=10,
+            refused=0,
+            throttled=0,
+            spoof_events=0,
+        ),
+    ),
+)
+"""What a vmm says it has."""
 SECONDS: Final = 0.5
 
 
@@ -64,6 +93,10 @@ class Peer:
                 self._send(flow)
             case Collect(flow_id=flow_id, sent=sent):
                 self._collect(self.flows[flow_id], sent)
+            case ShowVfs(request_id=request_id):
+                self.say(VfStates(request_id=request_id, nics=(NIC,)))
+            case SetVf(request_id=request_id, number=number):
+                self.say(VfSet(request_id=request_id, refused="" if number == 0 else "there is one VF"))
 
     def _send(self, flow: FlowEntry) -> None:
         sent = flow.count or FRAMES

@@ -186,6 +186,7 @@ class IgbVfDriver(SteppedQueue):
         send, write = self._tx.send, self._bus.registers.write32
         for first in range(0, count, step):
             write(_TDT, send(burst, first, step))
+        self._masked |= 1 << VECTOR_SEND
         self._counters.add(self._count["tx_kicks"], -(-count // step))
         self._counters.add(self._count["tx_frames"], count)
         self._counters.add(self._count["tx_bytes"], burst.byte_count)
@@ -198,6 +199,7 @@ class IgbVfDriver(SteppedQueue):
         """Take received frames; return how many. They stay readable until `rx_refill`."""
         count = self._rx.collect(burst)
         if count:
+            self._masked |= 1 << VECTOR_RECEIVE  # whoever takes its interrupt may be late
             self._counters.add(self._count["rx_frames"], count)
             self._counters.add(self._count["rx_bytes"], burst.byte_count)
         return count
