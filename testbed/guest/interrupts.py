@@ -27,6 +27,7 @@ class Interrupts:
         self.watched = MaskSet(page, spec.VCPU_PAGE.offset("pending"), 2 * spec.PENDING_WORDS)
         self._edge_handlers: dict[int, Callable[[], bool]] = {}
         self._level_handlers: dict[int, Callable[[], bool]] = {}
+        self._vector_handlers: dict[int, Callable[[], bool]] = {}
         self._due: dict[int, None] = {}
         self._due_ns = 0
         self._counters, self._clock = counters, clock
@@ -34,6 +35,10 @@ class Interrupts:
     def on_edge(self, intid: int, handler: Callable[[], bool]) -> None:
         """Have an edge-triggered interrupt handled, late."""
         self._edge_handlers[intid] = handler
+
+    def on_vector(self, intid: int, handler: Callable[[], bool]) -> None:
+        """Have an edge handled at once: one that masks its source until it is handled, at no exit's cost."""
+        self._vector_handlers[intid] = handler
 
     def on_level(self, intid: int, handler: Callable[[], bool]) -> None:
         """Have a level-triggered interrupt handled at once."""
@@ -45,10 +50,12 @@ class Interrupts:
             return False
         taken = self.watched.take(spec.PENDING_WORDS)
         self._counters.add("interrupts.virtio", len(taken))
-        if taken and not self._due:
+        vectors = [self._vector_handlers[intid] for intid in taken if intid in self._vector_handlers]
+        late = [intid for intid in taken if intid not in self._vector_handlers]
+        if late and not self._due:
             self._due_ns = self._clock() + LATE_NS
-        self._due.update(dict.fromkeys(taken))
-        handled = False
+        self._due.update(dict.fromkeys(late))
+        handled = sum(handler() for handler in vectors) > 0  # every one of them, not up to the first
         for intid in self.watched.bits(spec.PENDING_WORDS):
             handler = self._level_handlers.get(intid)
             if handler is not None and handler():

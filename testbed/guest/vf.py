@@ -57,7 +57,7 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
         bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
     )
     for vector, intid in enumerate(nic.intids):
-        parts.interrupts.on_edge(intid, partial(driver.handle_vector, vector))
+        parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector))
     return driver
 
 

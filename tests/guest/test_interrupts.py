@@ -24,14 +24,14 @@ class Bench:
         )
 
     def edge(self, intid: int) -> VcpuEdge:
-        self.interrupts.on_edge(intid, lambda: self._handle(intid))
+        self.interrupts.on_edge(intid, lambda: self.handle(intid))
         return VcpuEdge(self.page, intid, self._bell, self._vmm_counters, "interrupts.virtio")
 
     def level(self, intid: int) -> VcpuLevel:
-        self.interrupts.on_level(intid, lambda: self._handle(intid))
+        self.interrupts.on_level(intid, lambda: self.handle(intid))
         return VcpuLevel(self.page, intid, self._bell, self._vmm_counters, "interrupts.virtio")
 
-    def _handle(self, intid: int) -> bool:
+    def handle(self, intid: int) -> bool:
         self.handled.append(intid)
         return True
 
@@ -102,3 +102,16 @@ def test_interrupts_that_nobody_handles_are_let_go(bench: Bench) -> None:
     bench.clock.advance(LATE_NS)
     assert not bench.interrupts.serve()
     assert bench.interrupts.deadline_ns() is None
+
+
+def test_interrupts_vector_that_masks_its_source_is_handled_at_once(bench: Bench) -> None:
+    late, vector = bench.edge(48), bench.edge(49)
+    bench.interrupts.on_vector(49, lambda: bench.handle(49))
+    late.pulse()
+    vector.pulse()
+
+    assert bench.interrupts.take()
+    assert bench.handled == [49]
+    bench.clock.advance(LATE_NS)
+    assert bench.interrupts.serve()
+    assert bench.handled == [49, 48]
