@@ -24,7 +24,7 @@ from testbed.messages.entries import PhysicalNicEntry, VfEntry, VfSettingsEntry
 from testbed.native import Pinned
 from testbed.net.mac import parse_mac
 from testbed.pci.bar_window import BarPort, Requester
-from testbed.spec import igb_pci, its, pci
+from testbed.spec import igb_pci, its
 from testbed.spec.bar_window import SPACE_CONFIGURATION
 from testbed.vmm.assignment import Assigned, Report, Window
 from testbed.vmm.host_iommu import HostIommu
@@ -73,7 +73,6 @@ class Passthrough:
         self.nics: list[PfDriver] = []
         self.uplinks: dict[str, PfUplink] = {}
         """By the name of their NIC."""
-        self._windows: dict[str, Requester] = {}
 
     def start(self) -> None:
         """Bring SMMU and ITS up."""
@@ -91,7 +90,6 @@ class Passthrough:
         for vector, intid in enumerate(lpis):
             self._parts.lpis.on(intid, partial(self._handle, driver, vector))
         driver.start()
-        self._windows[entry.name] = window
         self.nics.append(driver)
         return driver
 
@@ -117,7 +115,9 @@ class Passthrough:
 
     def give(self, vf: VfEntry, vm: Vm, window: Segment, edges: Sequence[Edge]) -> None:
         """Give a virtual function to a guest; `edges`: where each of its vectors leads."""
-        self._enable(vf)
+        driver = next(nic for nic in self.nics if nic.config.name == vf.nic)
+        driver.reset_function(vf.number)
+        driver.open_function(vf.number)
         for intid, edge in zip(self._route(vf.stream, len(edges)), edges, strict=True):
             self._parts.lpis.on(intid, edge.pulse)
         page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
@@ -126,15 +126,6 @@ class Passthrough:
         self._parts.iommu.assignments.assign(
             Assigned(vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows)
         )
-        next(nic for nic in self.nics if nic.config.name == vf.nic).open_function(vf.number)
-
-    def _enable(self, vf: VfEntry) -> None:
-        """Let a function make requests and send MSIs: its configuration space is the hypervisor's."""
-        space = BarPort(self._windows[vf.nic], SPACE_CONFIGURATION, vf.number + 1)
-        space.write(pci.HEADER["COMMAND"].offset, 2, pci.HEADER.mask("COMMAND", "BUS_MASTER"))
-        control = pci.MSIX["MSIX_CONTROL"]
-        enable = pci.MSIX.mask("MSIX_CONTROL", "ENABLE")
-        space.write(igb_pci.MSIX + control.offset, control.size, enable)
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do."""

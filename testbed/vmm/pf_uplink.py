@@ -23,7 +23,6 @@ _ALL: Final = 0xFFFF_FFFF
 _CACHE_LINE_BYTES: Final = 64
 _WORD_BYTES: Final = 8
 _ENABLE: Final = mask("RXDCTL", "ENABLE")
-_QUEUE_VECTORS: Final = 1 << VECTOR_RECEIVE | 1 << VECTOR_SEND
 
 
 class DmaPiece(Protocol):
@@ -122,18 +121,21 @@ class PfUplink(SteppedPort, SteppedSource):
         """The driver says that the link came or went."""
         self._changed()
 
-    # interrupts: the rings are polled while there is work, so a vector stays masked until then
+    # interrupts: the rings are polled while there is work, so a vector that was sent stays masked until then
 
     def interrupted(self) -> None:
         """A vector of the queues was sent: it is masked now."""
         self._masked = True
 
     def before_sleep(self) -> bool:
-        """Unmask the queues' vectors and look once more; True: there is work, do not sleep."""
+        """Unmask the queues' vectors and look once more; True: there is work, do not sleep.
+
+        Sent frames are of interest only while somebody waits for room.
+        """
         if self._masked:
             self._masked = False
-            self._registers.write("EIMS", _QUEUE_VECTORS)
-        return self.rx.ready
+            self._registers.write("EIMS", 1 << VECTOR_RECEIVE | (self.tx.active << VECTOR_SEND))
+        return self.rx.ready or (self.tx.active and self.tx.ready)
 
     # Source
 
@@ -146,6 +148,7 @@ class PfUplink(SteppedPort, SteppedSource):
         """Take received frames; return how many. They stay readable until `complete`."""
         count = self.rx.collect(burst, limit)
         if count:
+            self._masked = True  # the vector's interrupt may still be on its way
             self._count("frames_in", count)
             self._count("bytes_in", burst.byte_count)
         elif self.rx.taken:  # descriptors that hold no frame
@@ -185,6 +188,7 @@ class PfUplink(SteppedPort, SteppedSource):
             return len(burst)
         reached, frames, byte_count, too_long = self.tx.deliver(burst, first, number)
         if frames:
+            self._masked = True
             self._registers.write("TDT", self.tx.tail, self._queue)
             self._count("frames_out", frames)
             self._count("bytes_out", byte_count)

@@ -49,6 +49,7 @@ class PfMachine(NicMachine):
             registers(self.nic, 0),
             DirectPort(self.nic, 0, igb_pci.MSIX_BAR),
             DirectPort(self.nic, 0, bar_window.SPACE_CONFIGURATION),
+            [DirectPort(self.nic, vf + 1, bar_window.SPACE_CONFIGURATION) for vf in range(len(settings))],
         )
         config = PfDriverConfig("nic0", [Message(0, vector) for vector in range(3)], settings)
         self.driver = PfDriver(bus, config, self.clock, self.links.append, self._report)

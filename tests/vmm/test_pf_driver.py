@@ -316,6 +316,17 @@ def test_a_link_that_goes_and_comes_is_told_to_everybody() -> None:
     assert pf.links == [True, False, True]
 
 
+def test_a_function_gets_into_a_guests_hands_reset_and_able_to_send() -> None:
+    pf = machine()
+    pf.reset_vf(0)
+    pf.driver.reset_function(0)
+    pf.run()
+    seen = [pf.nic.vf_spaces[0].bus_master, pf.nic.state.pools[0].receive]
+    pf.driver.open_function(0)
+    assert [*seen, pf.nic.vf_spaces[0].bus_master] == [False, False, True]
+    assert pf.nic.read(1, 16, 0x72, 2) == 0x8002
+
+
 def test_a_vf_that_was_reset_has_lost_everything_until_it_asks() -> None:
     pf = machine()
     pf.reset_vf(0)

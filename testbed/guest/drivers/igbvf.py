@@ -241,9 +241,10 @@ class IgbVfDriver(SteppedQueue):
         """
         if self.mailbox.waiting:
             self.handle_interrupt()
-        if self._masked:
-            self._write("VTEIMS", self._masked)
-            self._masked = 0
+        wanted = self._masked if self._tx.active else self._masked & ~(1 << VECTOR_SEND)
+        if wanted:
+            self._write("VTEIMS", wanted)
+            self._masked &= ~wanted
         return self._rx.ready or (self._tx.active and self._tx.ready)
 
     def set_multicast(self, macs: Iterable[bytes]) -> bool:
