@@ -102,7 +102,7 @@ def check_capacity(plan: Plan, machine: Machine, run_directory: Path) -> None:
     short = list(_shortages(need, machine))
     problems = list(_unknown_cpus(need, machine)) + list(_long_paths(plan.processes, run_directory))
     if short:
-        vmms = need.processes - need.guests
+        vmms = sum(process.role == "vmm" for process in plan.processes)
         what = f"{need.guests} guests and {vmms} vmm{'s' if vmms > 1 else ''}"
         advice = "use fewer guests or less memory each"
         subject = f"topology {plan.topology}: {what} do not fit this machine"

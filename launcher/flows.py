@@ -6,6 +6,7 @@ from pathlib import Path as FilePath
 from typing import Final
 
 from launcher.capture import Capture, inspect_capture
+from launcher.nics import Nic
 from launcher.problems import Path, did_you_mean
 from launcher.schema import (
     FlowSection,
@@ -18,6 +19,7 @@ from launcher.schema import (
 from launcher.topology_records import End, Flow, Guest
 from launcher.units import DURATION_UNITS, FULL_SPEED, shown
 from launcher.validation import Checked
+from launcher.wiring import Network
 from testbed.errors import ConfigError
 
 DURATION_DEFAULT_NS: Final = DURATION_UNITS["s"]
@@ -29,13 +31,17 @@ AnyFlow = ReplaySection | PktgenSection | RrSection
 
 
 def resolve_phases(
-    checked: Checked, section: TopologySection, guests: Mapping[str, Guest], directory: FilePath
+    checked: Checked,
+    section: TopologySection,
+    guests: Mapping[str, Guest],
+    network: Network,
+    directory: FilePath,
 ) -> tuple[tuple[Flow, ...], ...]:
     """Return the flows by phase; mistakes are noted in `checked`, and a flow with one is left out.
 
     A namespace is no phase: it lasts as long as the topology.
     """
-    resolver = _Flows(checked, section, guests, directory)
+    resolver = _Flows(checked, section, guests, network, directory)
     phases = (resolver.phase(i, phase) for i, phase in enumerate(section.workloads))
     return tuple(phase for phase in phases if phase)
 
@@ -45,6 +51,7 @@ class _Flows:
     checked: Checked
     section: TopologySection
     guests: Mapping[str, Guest]
+    network: Network
     directory: FilePath
     _names: dict[str, int] = field(default_factory=dict)
     _captures: dict[FilePath, Capture | str] = field(default_factory=dict)
@@ -97,7 +104,8 @@ class _Flows:
             self._fits((*path, "pcap"), capture.longest_bytes if capture else 0, ends)
         else:
             self._fits((*path, "frame"), max(section.frame), ends)
-        return self._record(section, source, destination)
+        way = self.network.way(self._nic_of(source), self._nic_of(destination)) or ()
+        return replace(self._record(section, source, destination), way=way)
 
     def _end(self, path: Path, text: str, purpose: str) -> End | None:
         """Resolve `GUEST` or `GUEST.nicN`."""
@@ -180,14 +188,21 @@ class _Flows:
             return self._reflected(path, section, source)
         if not (self._bridged((*path, "from"), source) and self._bridged((*path, "to"), destination)):
             return False
-        here, there = self.guests[source.guest].host, self.guests[destination.guest].host
         if source == destination:
             self._add((*path, "to"), f"must be another NIC than `from`, not {shown(section.destination)}")
-        elif here and there and here != there:
-            where = f"{source.guest} is on host {here} and {destination.guest} on host {there}"
-            text = f"{where}, and no wire joins hosts yet: put both guests on one host"
-            self._add((*path, "to"), text)
-        return source != destination and here == there
+            return False
+        ends = self._nic_of(source), self._nic_of(destination)
+        joined = self.network.way(*ends) is not None
+        if not joined and all(guest.host for guest, _ in ends) and self._wiring_intact():
+            self._add((*path, "to"), self.network.missing(*ends))
+        return joined
+
+    def _nic_of(self, end: End) -> tuple[Guest, Nic]:
+        guest = self.guests[end.guest]
+        return guest, guest.nics[end.nic]
+
+    def _wiring_intact(self) -> bool:
+        return self.checked.intact(("hosts",)) and self.checked.intact(("wires",))
 
     def _fits(self, path: Path, frame_bytes: int, ends: tuple[End, End]) -> None:
         for end in ends:

@@ -34,6 +34,8 @@ from launcher.rundir import RunDirectory
 ROLES: Final[Mapping[str, str]] = {
     "vmm": "testbed.vmm.process:main",
     "guest": "testbed.guest.process:main",
+    "iommu": "testbed.iommu.process:main",
+    "nic": "testbed.nic.process:main",
 }
 LOG_NAME: Final = "forkserver.log"
 LEAVE_SECONDS: Final = 2.0

@@ -7,6 +7,7 @@ is that of its receiver's NIC. Not modelled: history.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -47,9 +48,8 @@ class PlainView(Watcher):
 
     def starting(self, plan: Plan) -> None:
         self._phases = len(plan.phases)
-        guests = sum(process.role == "guest" for process in plan.processes)
-        vmms = len(plan.processes) - guests
-        what = f"{figures.plural(vmms, 'vmm')} and {figures.plural(guests, 'guest')}"
+        roles = Counter(process.role for process in plan.processes)
+        what = " and ".join(figures.plural(count, role) for role, count in roles.items())
         self._say(f"{escape(plan.topology)}: starting {what}")
         for guest in guests_of(plan):
             for tap in guest.taps:

@@ -13,7 +13,13 @@ from typing import Final
 from launcher.external import external_entries, journals
 from launcher.nics import Nic
 from launcher.nics.kind import Place
-from launcher.topology import vmm_name
+from launcher.passthrough_plan import (
+    ITS_FRAMES_BYTES,
+    HostSegments,
+    Passthrough,
+    plan_passthrough,
+)
+from launcher.topology import iommu_name, vmm_name
 from launcher.topology_records import End, Flow, Guest, Host, Tap, Topology
 from launcher.units import format_size
 from testbed.address import (
@@ -34,6 +40,7 @@ from testbed.messages.entries import (
     ProcessPlan,
     SegmentEntry,
     TapEntry,
+    VfEntry,
     VmmEntry,
 )
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
@@ -69,17 +76,35 @@ def plan_topology(topology: Topology) -> Plan:
     for index, guest in enumerate(_ours(topology)):
         member, free[guest.host] = _place(guest, index, free[guest.host])
         placed[guest.host].append(member)
+    functions: dict[str, Passthrough] = {}
+    for host in topology.hosts:
+        if host.iommu is not None:
+            made = _passthrough(topology, host, placed[host.name], bases[host.name], free[host.name])
+            functions[host.name], free[host.name] = made, made.end_hpa + ITS_FRAMES_BYTES
     for name, base in bases.items():
         _check_space(name, free[name] - base)
-    vmms = [_vmm(host, placed[host.name], external_entries(topology, host.name)) for host in topology.hosts]
+    vmms = [
+        _vmm(host, placed[host.name], external_entries(topology, host.name), functions.get(host.name))
+        for host in topology.hosts
+    ]
     guests = sorted((member for members in placed.values() for member in members), key=_index)
-    processes = (*vmms, *(_guest(member) for member in guests))
+    services = tuple(process for made in functions.values() for process in made.processes)
+    processes = (*services, *vmms, *(_guest(member, functions.get(member.entry.host)) for member in guests))
     return Plan(
         topology=topology.name,
-        segments=tuple(_segments(guests, processes)),
+        segments=tuple(_segments(guests, functions.values(), processes)),
         processes=processes,
         phases=_phases(topology),
     )
+
+
+def _passthrough(
+    topology: Topology, host: Host, members: Sequence[_Placed], base_hpa: int, free_hpa: int
+) -> Passthrough:
+    names = (vmm_name(host.name), iommu_name(host.name))
+    memory = {member.entry.name: HostSegments(member.segments[0], member.segments[1]) for member in members}
+    guests = {guest.name: guest for guest in _ours(topology)}
+    return plan_passthrough(host, names, guests, memory, topology.wires, base_hpa, free_hpa)
 
 
 def _ours(topology: Topology) -> Iterator[Guest]:
@@ -143,13 +168,15 @@ def _tap(guest: str, tap: Tap) -> TapEntry:
     return TapEntry(nic=tap.nic, interface=f"eth{tap.nic}", address=tap.address, descriptor=name)
 
 
-def _guest(member: _Placed) -> ProcessPlan:
-    """A guest maps its RAM, vCPU pages and counters; its stage-2 tables it may only walk."""
+def _guest(member: _Placed, functions: Passthrough | None) -> ProcessPlan:
+    """A guest maps its RAM, vCPU pages and counters, and the windows of functions that it has; its stage-2
+    tables it may only walk.
+    """
     entry = member.entry
     names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps))
     ram, stage2, vcpu = member.segments
     walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
-    segments = (ram, walked, vcpu, _counters(entry.name, names))
+    segments = (ram, walked, vcpu, *_windows(entry, functions), _counters(entry.name, names))
     return ProcessPlan(
         name=entry.name,
         role="guest",
@@ -160,12 +187,24 @@ def _guest(member: _Placed) -> ProcessPlan:
     )
 
 
-def _vmm(host: Host, members: Sequence[_Placed], externals: tuple[ExternalEntry, ...]) -> ProcessPlan:
+def _windows(entry: GuestEntry, functions: Passthrough | None) -> Iterator[SegmentEntry]:
+    """Yield the register windows of a guest's functions."""
+    wanted = {nic.window for nic in entry.nics if isinstance(nic, VfEntry)}
+    return (segment for segment in (functions.segments if functions else ()) if segment.name in wanted)
+
+
+def _vmm(
+    host: Host,
+    members: Sequence[_Placed],
+    externals: tuple[ExternalEntry, ...],
+    functions: Passthrough | None,
+) -> ProcessPlan:
     name = vmm_name(host.name)
     guests = tuple(member.entry for member in members)
     registers = {name: maps for member in members for name, maps in member.registers.items()}
-    ports = [nic.name for guest in guests for nic in guest.nics]
-    names = vmm_counter_names([*ports, *(external.nic.name for external in externals)], registers)
+    ports = [nic.name for guest in guests for nic in guest.nics if not isinstance(nic, VfEntry)]
+    ports += [external.nic.name for external in externals] + ([host.uplink] if host.uplink else [])
+    names = vmm_counter_names(ports, registers)
     entry = VmmEntry(
         name=name,
         host=host.name,
@@ -175,9 +214,13 @@ def _vmm(host: Host, members: Sequence[_Placed], externals: tuple[ExternalEntry,
         externals=externals,
         restarts=host.restart,
         bridge=BridgeEntry(stall_ns=host.stall_ns),
+        iommu=functions.iommu if functions else "",
+        its_hpa=functions.its_hpa if functions else 0,
+        physical=functions.physical if functions else (),
     )
+    of_guests = (segment for member in members for segment in member.segments)
     own = (*(journals(externals) if host.restart else ()), _counters(name, names))
-    segments = (*(segment for member in members for segment in member.segments), *own)
+    segments = (*of_guests, *(functions.vmm_segments if functions else ()), *own)
     return ProcessPlan(name=name, role="vmm", entry=entry, segments=segments, counter_names=names)
 
 
@@ -185,12 +228,15 @@ def _counters(process: str, names: tuple[str, ...]) -> SegmentEntry:
     return SegmentEntry(name=f"{process}.counters", size_bytes=segment_bytes(names))
 
 
-def _segments(guests: Sequence[_Placed], processes: Iterable[ProcessPlan]) -> Iterator[SegmentEntry]:
-    for member in guests:
-        yield from member.segments
-    shared = {segment.name for member in guests for segment in member.segments}
+def _segments(
+    guests: Sequence[_Placed], functions: Iterable[Passthrough], processes: Iterable[ProcessPlan]
+) -> Iterator[SegmentEntry]:
+    shared = [segment for member in guests for segment in member.segments]
+    shared += [segment for made in functions for segment in made.segments]
+    yield from shared
+    names = {segment.name for segment in shared}
     for process in processes:
-        yield from (segment for segment in process.segments if segment.name not in shared)
+        yield from (segment for segment in process.segments if segment.name not in names)
 
 
 def _phases(topology: Topology) -> tuple[tuple[FlowEntry, ...], ...]:
@@ -198,12 +244,19 @@ def _phases(topology: Topology) -> tuple[tuple[FlowEntry, ...], ...]:
     phases: list[tuple[FlowEntry, ...]] = []
     flow_id = 1
     for flows in topology.phases:
-        phases.append(tuple(_flow(flow, flow_id + i, guests) for i, flow in enumerate(flows)))
+        phases.append(tuple(_flow(topology, flow, flow_id + i, guests) for i, flow in enumerate(flows)))
         flow_id += len(flows)
     return tuple(phases)
 
 
-def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
+def _through(topology: Topology, flow: Flow) -> Iterator[str]:
+    """Yield the NICs of hosts that a flow's frames pass, each behind its host's IOMMU."""
+    for host in topology.hosts:
+        passed = [nic.name for nic in host.nics if nic.name in flow.way]
+        yield from [iommu_name(host.name), *passed] if passed else []
+
+
+def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
     def nic(end: End) -> Nic:
         return guests[end.guest].nics[end.nic]
 
@@ -228,5 +281,6 @@ def _flow(flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
         capture=flow.capture,
         loops=flow.loops,
         captured_times=flow.captured_times,
+        through=tuple(_through(topology, flow)),
         padded_bytes=max(nic(end).padded_bytes for end in (flow.source, flow.destination)),
     )

@@ -100,6 +100,17 @@ def whole(minimum: int, maximum: int, what: str = "a whole number") -> Rule:
     return Rule(parse, type="integer", minimum=minimum, maximum=maximum)
 
 
+def share() -> Rule:
+    """Return the rule of a share, from 0 to 1."""
+
+    def parse(value: object) -> float:
+        if type(value) in (int, float) and isinstance(value, int | float) and 0 <= value <= 1:
+            return float(value)
+        raise ConfigError(f"must be a number from 0 to 1, not {shown(value)}")
+
+    return Rule(parse, type="number", minimum=0, maximum=1)
+
+
 def power_of_two(minimum: int, maximum: int) -> Rule:
     """Return the rule of a power of two between two bounds."""
 

@@ -1,8 +1,8 @@
 """The topology file as models: every key with rule, default and description, for checks and for editors.
 
 Reference: design, the topology file. Only what one value says about itself is checked here; what values
-say about each other is checked when the topology is loaded. A kind of NIC is a file in `nics`. Not modelled
-yet: host NICs, wires, uplinks.
+say about each other is checked when the topology is loaded. A kind of a guest's NIC is a file in `nics`. Not
+modelled: host NICs other than the 82576.
 """
 
 import copy
@@ -20,6 +20,7 @@ from launcher.rules import (
     Frames,
     InterfaceAddress,
     Interrupts,
+    Mac,
     Name,
     OneOf,
     Poll,
@@ -28,6 +29,7 @@ from launcher.rules import (
     choice,
     duration_between,
     ram_size,
+    share,
     whole,
 )
 from launcher.section import Section, default
@@ -40,14 +42,64 @@ GUESTS_MAX: Final = 100_000
 
 _DAY_NS: Final = 24 * 60 * DURATION_UNITS["min"]
 _MS: Final = DURATION_UNITS["ms"]
+VFS_MAX: Final = 7
+"""Of an 82576's eight pools the physical function keeps one."""
+HOST_NICS_MAX: Final = 8
 RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
+
+
+def _nothing_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+class WireSection(Section):
+    """A wire between two NICs."""
+
+    latency: Annotated[int, duration_between(0, 10 * DURATION_UNITS["s"])] = default("0ns")
+    """How long a frame is under way."""
+    rate: FlowRate | None = None
+    """Bits a second in each direction (1Gbit). Default: no limit."""
+    loss: Annotated[float, share()] = 0.0
+    """Which share of the frames it loses, from 0 to 1."""
+
+
+class HostNicSection(Section):
+    """A physical NIC: an 82576 with virtual functions (SR-IOV), behind the host's IOMMU."""
+
+    vfs: Annotated[int, whole(0, VFS_MAX)] = 4
+    """Virtual functions."""
+    wire: Name | None = None
+    """The wire on which it is; another NIC names the same one."""
+    ats: Boolean = False
+    """Let it cache translations and move bytes itself, instead of through the IOMMU's process."""
+    mac: Mac | None = None
+    """The physical function's address. Default: a locally administered one."""
+    poll: Poll | None = None
+    """How long it polls before it sleeps: a duration, 0 or forever. Default: the host's."""
+    cpus: Cpus | None = None
+    """CPUs that it may run on. Default: any."""
+
+
+class IommuSection(Section):
+    """The IOMMU of a host that has NICs."""
+
+    poll: Poll | None = None
+    """How long it polls before it sleeps: a duration, 0 or forever. Default: the host's."""
+    cpus: Cpus | None = None
+    """CPUs that it may run on. Default: any."""
 
 
 class BridgeSection(Section):
     """The software bridge of a host's vmm."""
 
+    uplink: Text | None = None
+    """The host's NIC through which its frames reach a wire, and virtual functions."""
+
     stall: Annotated[int, duration_between(_MS, 60 * DURATION_UNITS["min"])] = default("1s")
     """How long a full receiver may hold its senders back before frames for it are dropped."""
+
+
+HostNic = Annotated[HostNicSection, BeforeValidator(_nothing_is_empty)]
 
 
 class HostSection(Section):
@@ -61,6 +113,10 @@ class HostSection(Section):
     """Its software bridge."""
     restart: Boolean = False
     """Start the vmm again when it dies; for hosts whose guests are all external, and connect again."""
+    nics: Annotated[dict[Name, HostNic], Field(max_length=HOST_NICS_MAX)] = default({})
+    """Its physical NICs by name."""
+    iommu: IommuSection = default({})
+    """Its IOMMU."""
 
 
 class GuestSection(Section):
@@ -164,13 +220,10 @@ def _phase(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-def _nothing_is_empty(value: object) -> object:
-    return {} if value is None else value
-
-
 Phase = Annotated[list[Workload], Field(min_length=1), BeforeValidator(_phase)]
 """A workload, or a list of workloads that run at the same time."""
 Host = Annotated[HostSection, BeforeValidator(_nothing_is_empty)]
+Wire = Annotated[WireSection, BeforeValidator(_nothing_is_empty)]
 Guest = Annotated[GuestSection, BeforeValidator(_nothing_is_empty)]
 
 
@@ -185,6 +238,8 @@ class TopologySection(Section):
     """Hosts by name. Default: those that guests name, or one named h0."""
     guests: Annotated[dict[Name, Guest], Field(min_length=1)]
     """Guests by name."""
+    wires: dict[Name, Wire] = default({})
+    """What the wires are like that NICs of hosts name; one that is not here is perfect."""
     workloads: list[Phase] = default([])
     """What to run, one after another; a list inside the list runs at the same time."""
 

@@ -11,6 +11,7 @@ Not modelled: starting a process again but a vmm all of whose guests are externa
 import asyncio
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from launcher.external import remove_sockets
 from launcher.fork_protocol import LOG_SUFFIX, Exited
 from launcher.forkclient import ROLES, ForkServer
 from launcher.netns import Namespaces
-from launcher.processes import FORK_SERVER, IOMMU, VMM, Process, died, last_lines, reap_orphans
+from launcher.processes import FORK_SERVER, GUEST, IOMMU, VMM, Process, died, last_lines, reap_orphans
 from launcher.result import Died
 from launcher.rundir import RunDirectory
 from launcher.segments import Segments, restarts
@@ -57,6 +58,9 @@ REPORTS_MAX: Final = 1000
 
 Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet
 ReplyT = TypeVar("ReplyT", Expecting, Sent, Received, CaptureStarted, CaptureStopped, VfStates, VfSet)
+_GUEST_RANK: Final = 2
+_RANKS: Final = {IOMMU: 0, "nic": 0, VMM: 1, GUEST: _GUEST_RANK}
+"""By role: a process starts when its host's of every lower rank are ready."""
 _Key = tuple[str, type[Reply], int]
 """Who answers, with what, about which flow, capture or request."""
 
@@ -99,7 +103,9 @@ class Supervisor:
         self.segments = Segments(plan)
         self.namespaces = Namespaces(plan)
         self._channel = Channel(directory.path, self._received, self._nonsense)
-        self._server = ForkServer(directory, self, roles)
+        wanted: set[str] = {process.role for process in plan.processes}
+        needed = {str(role): main for role, main in roles.items() if role in wanted}
+        self._server = ForkServer(directory, self, needed)
 
     @property
     def server_pid(self) -> int:
@@ -130,19 +136,15 @@ class Supervisor:
         self._watcher.ready(len(self.processes), (time.monotonic_ns() - self.started_ns) / 1e9)
 
     async def _bring_up(self) -> None:
-        vmms = {p.plan.entry.host: {p.name} for p in self.processes.values() if p.plan.role == VMM}
+        """Start every process once those of its host are ready that it needs to come up."""
+        below: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for plan in self.plan.processes:
+            for rank in range(_RANKS[plan.role] + 1, _GUEST_RANK + 1):
+                below[plan.entry.host, rank].append(plan.name)
         for process in self.processes.values():
-            if process.plan.role == VMM:
-                await self._until_ready(self._iommus(process.plan.entry.host))
-            elif process.plan.role != IOMMU:
-                await self._until_ready(vmms[process.plan.entry.host])
+            await self._until_ready(below[process.plan.entry.host, _RANKS[process.plan.role]])
             await self._spawn(process)
         await self._until_ready(self.processes)
-
-    def _iommus(self, host: str) -> list[str]:
-        """Return who must be there before a host's vmm, which programs them at once."""
-        processes = self.processes.items()
-        return [name for name, p in processes if p.plan.role == IOMMU and p.plan.entry.host == host]
 
     async def _spawn(self, process: Process) -> None:
         process.spawned_ns = time.monotonic_ns()

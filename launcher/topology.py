@@ -1,12 +1,11 @@
 """From a topology file to a frozen `Topology`: reads it, checks each value, then what values say together.
 
-Every mistake is told in one go, a line each, in the order of the file. Not modelled yet: wires between
-hosts, so a flow stays on one host.
+Every mistake is told in one go, a line each, in the order of the file.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
@@ -28,11 +27,13 @@ from launcher.schema import (
     BridgeSection,
     GuestSection,
     HostSection,
+    IommuSection,
     TopologySection,
 )
-from launcher.topology_records import End, Flow, Guest, Host, Topology
+from launcher.topology_records import End, Flow, Guest, Host, Service, Topology
 from launcher.units import format_size, shown
 from launcher.validation import Checked, check_values
+from launcher.wiring import Network, host_nic, resolve_functions, resolve_wires
 from launcher.yaml_source import Document, parse_document, read_document
 from testbed.errors import ConfigError
 from testbed.spec.flow import IDS_MAX as FLOW_IDS_MAX
@@ -45,6 +46,7 @@ RESERVED_NAMES: Final = {"launcher": "the launcher itself", "forkserver": "the f
 NAME_LENGTH_MAX: Final = 32
 _MAC_PREFIX: Final = 0x02_76_62 << 24
 """Locally administered."""
+_HOST_NIC_MAC_PREFIX: Final = 0x02_76_6E << 24
 
 
 def load_topology(path: FilePath) -> Topology:
@@ -58,6 +60,15 @@ def load_topology(path: FilePath) -> Topology:
 def parse_topology(text: str, file: str = "topology.yaml", directory: FilePath = FilePath()) -> Topology:
     """Load a topology from text, captures from `directory`. Raises ConfigError as `load_topology` does."""
     return _resolve(parse_document(text, file), directory)
+
+
+def iommu_name(host: str) -> str:
+    """Return the name of a host's IOMMU process."""
+    return f"iommu-{host}"
+
+
+def _own(poll_ns: int | None, default_ns: int) -> int:
+    return default_ns if poll_ns is None else poll_ns
 
 
 def vmm_name(host: str) -> str:
@@ -87,25 +98,31 @@ class _Resolver:
     _names: dict[str, tuple[str, Path]] = field(default_factory=dict)
     _macs: dict[str, Path] = field(default_factory=dict)
     _nics: int = 0
+    _host_nics: int = 0
 
     def topology(self, directory: FilePath) -> Topology:
         for name, path, section in self._host_sections():
             self._claim(name, "host", path)
             self._claim(vmm_name(name), f"the vmm of host {name}", path)
             self.hosts[name] = self._host(name, section)
+            for nic in section.nics:
+                self._claim(nic, f"a NIC of host {name}", ("hosts", name, "nics", nic))
+        self.hosts, wires = resolve_wires(self.checked, self.section, self.hosts)
         self._note_macs()
         if self._count_is_sane():
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
         self._check_ports()
         check_restarts(self.checked, self.hosts.values(), self.guests)
+        self.guests = resolve_functions(self.checked, self.section, self.hosts, self.guests)
         self.guests = resolve_back_ends(self.guests, directory)
         self.guests = resolve_interposers(self.checked, self.section, self.guests, directory)
         self.guests = resolve_namespaces(self.checked, self.section, self.guests)
-        phases = resolve_phases(self.checked, self.section, self.guests, directory)
+        network = Network(self.hosts.values(), wires)
+        phases = resolve_phases(self.checked, self.section, self.guests, network, directory)
         self._check_flows(sum(len(phase) for phase in phases))
         guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())
-        return Topology(self.section.name, hosts, guests, phases)
+        return Topology(self.section.name, hosts, guests, phases, wires)
 
     def _host_sections(self) -> Iterator[tuple[str, Path, HostSection]]:
         """Hosts of the file, else those that guests name, else one."""
@@ -127,7 +144,23 @@ class _Resolver:
 
     def _host(self, name: str, section: HostSection) -> Host:
         bridge: BridgeSection = section.bridge
-        return Host(name, self._poll(section.poll), section.cpus or (), bridge.stall, section.restart)
+        poll_ns = self._poll(section.poll)
+        host = Host(name, poll_ns, section.cpus or (), bridge.stall, section.restart)
+        if not section.nics:
+            return host
+        iommu: IommuSection = section.iommu
+        self._claim(iommu_name(name), f"the IOMMU of host {name}", ("hosts", name))
+        nics = [
+            host_nic(nic, i, written, written.mac or self._nic_mac(), _own(written.poll, poll_ns))
+            for i, (nic, written) in enumerate(section.nics.items())
+        ]
+        service = Service(_own(iommu.poll, poll_ns), iommu.cpus or ())
+        return replace(host, nics=tuple(nics), iommu=service)
+
+    def _nic_mac(self) -> str:
+        """Return the next address for a physical function, of a range of its own."""
+        self._host_nics += 1
+        return (_HOST_NIC_MAC_PREFIX | self._host_nics).to_bytes(6, "big").hex(":")
 
     def _poll(self, own: int | None) -> int:
         return self.section.poll if own is None else own

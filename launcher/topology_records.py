@@ -12,8 +12,42 @@ from launcher.units import FULL_SPEED, Rate
 
 
 @dataclass(frozen=True)
+class HostNic:
+    """A physical NIC of a host."""
+
+    name: str
+    bdf: int
+    """Requester ID of its physical function."""
+    mac: str
+    vfs: int
+    ats: bool
+    poll_ns: int
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What joins two NICs, named in `ends`."""
+
+    name: str
+    ends: tuple[str, str]
+    latency_ns: int = 0
+    bits_per_second: int = 0
+    """0: no limit."""
+    loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """How a process of a host runs."""
+
+    poll_ns: int
+    cpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Host:
-    """One host: a vmm with its bridge."""
+    """One host: a vmm with its bridge, and where it has NICs, these and an IOMMU."""
 
     name: str
     poll_ns: int
@@ -21,6 +55,10 @@ class Host:
     stall_ns: int
     restart: bool = False
     """A vmm that dies is started again."""
+    nics: tuple[HostNic, ...] = ()
+    iommu: Service | None = None
+    uplink: str = ""
+    """The NIC through which the bridge reaches a wire; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,8 @@ class Flow:
     capture: str = ""
     loops: int = 1
     captured_times: bool = False
+    way: tuple[str, ...] = ()
+    """The NICs of hosts that its frames pass."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +132,4 @@ class Topology:
     guests: tuple[Guest, ...]
     phases: tuple[tuple[Flow, ...], ...]
     """Workloads: phases one after another, the flows of a phase at the same time."""
+    wires: tuple[Wire, ...] = ()

@@ -33,6 +33,11 @@ IO_PORT: Final = 0xC000
 IO_PORT_STRIDE: Final = 0x40
 NIC_INTID: Final = 48
 """First of the guest's shared peripheral interrupts for NICs (INTID 32 is the first of all)."""
+VECTOR_INTID: Final = 128
+"""First of those for message vectors."""
+VECTORS_STRIDE: Final = 4
+MSI_GPA: Final = 0x0809_0000
+"""The translation frame of the ITS, where QEMU's `virt` machine has it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,15 @@ class Place:
     def intid(self) -> int:
         """Its interrupt line."""
         return NIC_INTID + self.index
+
+    @property
+    def msi_gpa(self) -> int:
+        """The page to which it writes its messages, the same for all NICs of a guest."""
+        return MSI_GPA
+
+    def vector_intid(self, vector: int) -> int:
+        """Return the interrupt of one of its message vectors."""
+        return VECTOR_INTID + self.index * VECTORS_STRIDE + vector
 
 
 class NicSection(Section):

@@ -467,6 +467,8 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     captured_times: bool = False
     padded_bytes: int = 0
     """What a NIC on the way pads shorter frames to, with zeros."""
+    through: tuple[str, ...] = ()
+    """Processes besides both ends and their vmms without which its frames do not arrive."""
 
     @property
     def comes_back(self) -> bool:
