@@ -13,7 +13,15 @@ from launcher.planner import plan_topology, table_bytes
 from launcher.topology import load_topology, parse_topology
 from testbed.address import BLOCK_SIZE_BYTES, GUEST_RAM_GPA, HPA_BASE, HPA_HOST_STRIDE_BYTES
 from testbed.errors import ConfigError
-from testbed.messages.entries import E1000Entry, GuestEntry, Plan, VirtioNetEntry, VmmEntry
+from testbed.messages.entries import (
+    E1000Entry,
+    GuestEntry,
+    IommuEntry,
+    Plan,
+    VfEntry,
+    VirtioNetEntry,
+    VmmEntry,
+)
 from testbed.observe.catalogue import (
     GUEST_COUNTERS,
     NIC_COUNTERS,
@@ -34,7 +42,7 @@ def printed(plan: Plan) -> str:
     return text.replace(str(CONFIGS), "CONFIGS") + "\n"
 
 
-@pytest.mark.parametrize("name", ["quickstart", "two-hosts"])
+@pytest.mark.parametrize("name", ["quickstart", "two-hosts", "passthrough"])
 def test_golden_plans(name: str) -> None:
     """Set VIRTBED_WRITE_GOLDEN=1 to write them anew, then read the difference."""
     text = printed(plan_topology(load_topology(CONFIGS / f"{name}.yaml")))
@@ -185,3 +193,54 @@ def test_short_frames_of_a_replay_are_padded_where_a_nic_does_so() -> None:
         f"workloads: [{replay.replace('TO', 'b')}, {replay.replace('TO', 'c')}]"
     )
     assert [flow.padded_bytes for phase in plan.phases for flow in phase] == [0, 60]
+
+
+PASSTHROUGH = """
+hosts: {h0: {nics: {nic0: {vfs: 2, wire: w0, ats: ATS}}, bridge: {uplink: nic0}}, h1: {nics: {nic1: {wire: w0}}}}
+guests:
+  v: {host: h0, nics: [{kind: vf, nic: nic0}]}
+  p: {host: h0}
+  w: {host: h1, nics: [{kind: vf, nic: nic1}]}
+workloads: [{kind: rr, from: p, to: w}]
+"""
+
+
+@pytest.mark.parametrize("ats", [False, True])
+def test_who_maps_what_of_nics_and_iommus(ats: bool) -> None:
+    """Design, section 1: a NIC never maps guest RAM unless it has ATS; a guest only its own function's window."""
+    plan = plan_of(PASSTHROUGH.replace("ATS", str(ats).lower()))
+    maps = {process.name: {segment.name for segment in process.segments} for process in plan.processes}
+    assert [process.name for process in plan.processes[:4]] == ["iommu-h0", "nic0", "iommu-h1", "nic1"]
+    guest_memory = {f"{guest}.{what}" for guest in "vpw" for what in ("ram", "stage2", "vcpu")}
+    assert maps["nic0"] & guest_memory == ({"v.ram"} if ats else set())
+    assert maps["nic1"] & guest_memory == set()
+    # of p, which has no function, no device and no IOMMU has anything
+    assert maps["iommu-h0"] & guest_memory == {"v.ram", "v.stage2"}
+    assert maps["v"] - guest_memory == {"nic0.vf0.window", "v.counters"}
+    assert maps["p"] - guest_memory == {"p.counters"}
+    assert {"w0.nic0", "w0.nic1"} <= maps["nic0"] & maps["nic1"]
+    tables = {name for name, mapped in maps.items() if "iommu-h0.tables" in mapped}
+    assert tables == {"iommu-h0", "vmm-h0"}
+    assert len({segment.name for segment in plan.segments}) == len(plan.segments)
+
+
+def test_functions_have_requester_ids_of_their_own_and_flows_know_whom_they_pass() -> None:
+    plan = plan_of(PASSTHROUGH.replace("ATS", "false"))
+    iommu = plan.processes[0].entry
+    assert isinstance(iommu, IommuEntry)
+    streams = {function.name: function.stream for function in iommu.nics[0].functions}
+    assert streams == {"nic0.pf": 0x100, "nic0.vf0": 0x180, "nic0.vf1": 0x182}
+    guest = next(process.entry for process in plan.processes if process.name == "v")
+    assert isinstance(guest, GuestEntry)
+    vf = guest.nics[0]
+    assert isinstance(vf, VfEntry)
+    assert (vf.stream, vf.window, vf.window_gpa, vf.intids) == (
+        0x180,
+        "nic0.vf0.window",
+        0x1000_0000,
+        (128, 129, 130),
+    )
+    assert plan.phases[0][0].through == ("iommu-h0", "nic0", "iommu-h1", "nic1")
+    vmm = next(process for process in plan.processes if process.name == "vmm-h0")
+    assert "nic0.frames_in" in vmm.counter_names
+    assert not any(name.startswith("v.nic0") for name in vmm.counter_names)

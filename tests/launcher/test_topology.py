@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.nics import E1000, VirtioNet
+from launcher.nics import E1000, Vf, VirtioNet
 from launcher.rules import IMIX_BYTES
 from launcher.schema import json_schema
 from launcher.topology import Topology, load_topology, parse_topology
@@ -21,7 +21,7 @@ from testbed.errors import ConfigError
 from testbed.messages.entries import POLL_FOREVER
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS = "e1000, virtio-net"
+KINDS = "e1000, vf, virtio-net"
 """Of NICs."""
 PAIR = "name: t\nguests: {a: {}, b: {}}\n"
 
@@ -152,7 +152,7 @@ def test_an_address_that_looks_like_a_number_is_an_address() -> None:
             "f:3: guests.A: a name must be a lower-case letter and up to 31 more of a-z, 0-9, _ and -, not \"A\"",
         ),
         (PAIR + "pol: 5us\n", "f:3: pol: unknown key (did you mean poll?)"),
-        (PAIR + "zz: 5\n", "f:3: zz: unknown key; the keys here are name, poll, hosts, guests, workloads"),
+        (PAIR + "zz: 5\n", "f:3: zz: unknown key; the keys here are name, poll, hosts, guests, wires, workloads"),
         (PAIR + "hosts: {h0: {brige: {}}}\n", "f:3: hosts.h0.brige: unknown key (did you mean bridge?)"),
         (
             PAIR + "poll: 5\n",
@@ -394,11 +394,11 @@ def test_hosts_must_exist_and_be_named_where_there_are_several() -> None:
     ]
 
 
-def test_flows_stay_on_a_host() -> None:
+def test_flows_between_hosts_need_a_wire() -> None:
     (line,) = mistakes(pair("{kind: rr, from: a, to: b}", "{a: {host: x}, b: {host: y}}"))
     assert line == (
-        "f:4: workloads[0].to: a is on host x and b on host y, and no wire joins hosts yet: "
-        "put both guests on one host"
+        "f:4: workloads[0].to: a is on host x and b on host y, and no wire joins them: "
+        "give both hosts a NIC with the same `wire`"
     )
 
 
@@ -503,7 +503,7 @@ def test_arbitrary_data_is_never_a_traceback(content: dict[str, Any]) -> None:
 
 def test_the_json_schema_names_every_key_and_kind() -> None:
     schema = json_schema()
-    assert list(schema["properties"]) == ["name", "poll", "hosts", "guests", "workloads"]
+    assert list(schema["properties"]) == ["name", "poll", "hosts", "guests", "wires", "workloads"]
     kinds = schema["properties"]["workloads"]["items"]["anyOf"][0]["discriminator"]["mapping"]
     assert set(kinds) == {"replay", "pktgen", "rr", "netns"}
     assert schema["$defs"]["GuestSection"]["properties"]["memory"]["default"] == "64MiB"
@@ -552,3 +552,87 @@ def test_an_e1000_has_its_defaults_and_needs_memory_for_its_buffers() -> None:
     assert (nic.mtu, nic.frames_per_kick, nic.backend, nic.reset) == (1500, 256, "bridge", "io")
     (line,) = mistakes(guests.replace("MEMORY", "8MiB"))
     assert "memory: must be at least 16.6MiB for the queues and buffers of its NICs, not 8MiB" in line
+
+
+HOSTS = """name: t
+hosts:
+  h0: {nics: {nic0: {vfs: 2, wire: w0}}, bridge: {uplink: nic0}}
+  h1: {nics: {nic1: {wire: w0}}}
+  h2: {nics: {nic2: {}}}
+wires: {w0: {latency: 10us, rate: 1Gbit, loss: 0.01}}
+guests:
+  p: {host: h0}
+  v: {host: h0, nics: [{kind: vf, nic: nic0}]}
+  w: {host: h1, nics: [{kind: vf, nic: nic1, vlan: 7, rate: 100Mbit, spoof_check: false}]}
+  q: {host: h1}
+  x: {host: h2, nics: [{kind: vf, nic: nic2}]}
+  y: {host: h2}
+workloads:
+"""
+
+
+def test_wires_uplinks_and_functions_are_resolved() -> None:
+    topology = parse_topology(HOSTS + "  - {kind: pktgen, from: p, to: w}")
+    assert [host.uplink for host in topology.hosts] == ["nic0", "", ""]
+    (wire,) = topology.wires
+    assert (wire.ends, wire.latency_ns, wire.bits_per_second, wire.loss) == (
+        ("nic0", "nic1"),
+        10_000,
+        10**9,
+        0.01,
+    )
+    nic = topology.guests[2].nics[0]
+    assert isinstance(nic, Vf)
+    assert (nic.nic, nic.number, nic.settings.vlan, nic.settings.rate_bits_per_second) == (
+        "nic1",
+        0,
+        7,
+        10**8,
+    )
+    assert topology.phases[0][0].way == ("nic0", "nic1")
+    macs = [nic.mac for host in topology.hosts for nic in host.nics]
+    assert len(set(macs)) == 3
+
+
+@pytest.mark.parametrize("ends", ["p, to: w", "p, to: v", "w, to: v", "w, to: p"])
+def test_frames_find_a_way_over_bridges_nics_and_wires(ends: str) -> None:
+    parse_topology(HOSTS + f"  - {{kind: pktgen, from: {ends}}}")
+
+
+@pytest.mark.parametrize(
+    ("ends", "line"),
+    [
+        ("x, to: y", "x is on nic2 of host h2 and y on host h2, and nothing joins these: make the NIC the bridge's uplink"),
+        ("q, to: w", "q is on host h1 and w on nic1 of host h1, and nothing joins these: make the NIC the bridge's uplink"),
+        ("v, to: x", "v is on nic0 of host h0 and x on nic2 of host h2, and no wire joins them: give both hosts a NIC with the same `wire`"),
+    ],
+)  # fmt: skip
+def test_flows_without_a_way_are_refused(ends: str, line: str) -> None:
+    assert mistakes(HOSTS + f"  - {{kind: pktgen, from: {ends}}}") == [f"f:15: workloads[0].to: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("h1: {nics: {nic1: {wire: w0}}}", "h1: {nics: {nic1: {}}}", "f:3: hosts.h0.nics.nic0.wire: wire w0 must join exactly two NICs, not only nic0"),
+        ("nic2: {}", "nic2: {wire: w0}", "f:5: hosts.h2.nics.nic2.wire: wire w0 must join exactly two NICs, not nic0, nic1 and nic2"),
+        ("wires: {w0:", "wires: {w7: {}, w0:", "f:6: wires.w7: joins no NICs: name it as `wire` of two, or leave it out"),
+        ("uplink: nic0", "uplink: nic9", 'f:3: hosts.h0.bridge.uplink: host h0 has no NIC "nic9" (did you mean nic0?)'),
+        ("kind: vf, nic: nic0", "kind: vf, nic: nic1", 'f:9: guests.v.nics[0].nic: host h0 has no NIC "nic1" (did you mean nic0?)'),
+        ("  v: {host", "  v: {count: 3, host", "f:9: guests.v.nics[0].nic: nic0 has 2 virtual functions, and guests want more: raise its vfs"),
+        ("nic2: {}", "nic0: {}", "f:5: hosts.h2.nics.nic0: a NIC of host h2 cannot have the name nic0: it is that of a NIC of host h0 (line 3)"),
+        ("vfs: 2", "vfs: 8", "f:3: hosts.h0.nics.nic0.vfs: must be a whole number from 0 to 7, not 8"),
+        ("loss: 0.01", "loss: 2", "f:6: wires.w0.loss: must be a number from 0 to 1, not 2"),
+        ("rate: 100Mbit", "rate: 100k", "f:10: guests.w.nics[0].rate: must be in bits a second, e.g. 100Mbit: the NIC counts no frames"),
+        ("nic: nic0}]", "nic: nic0, interpose: [{kind: capture, file: a.pcapng}]}]", "f:9: guests.v.nics[0].interpose: a vf's frames never pass the vmm, so nothing of it can see them; use virtio-net or e1000"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_nics_of_hosts(old: str, new: str, line: str) -> None:
+    assert old in HOSTS
+    told = mistakes(HOSTS.replace(old, new).replace("workloads:\n", ""))
+    assert line in told
+
+
+def test_a_nic_of_a_host_that_is_not_there_is_told_with_what_to_do() -> None:
+    (line,) = mistakes("name: t\nguests: {a: {nics: [{kind: vf, nic: nic0}]}}\n")
+    assert line.startswith('f:2: guests.a.nics[0].nic: host h0 has no NIC "nic0": give it one')
