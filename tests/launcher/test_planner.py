@@ -196,7 +196,9 @@ def test_short_frames_of_a_replay_are_padded_where_a_nic_does_so() -> None:
 
 
 PASSTHROUGH = """
-hosts: {h0: {nics: {nic0: {vfs: 2, wire: w0, ats: ATS}}, bridge: {uplink: nic0}}, h1: {nics: {nic1: {wire: w0}}}}
+hosts:
+  h0: {nics: {nic0: {vfs: 2, wire: w0, ats: ATS}}, bridge: {uplink: nic0}}
+  h1: {nics: {nic1: {wire: w0}}}
 guests:
   v: {host: h0, nics: [{kind: vf, nic: nic0}]}
   p: {host: h0}
@@ -207,7 +209,7 @@ workloads: [{kind: rr, from: p, to: w}]
 
 @pytest.mark.parametrize("ats", [False, True])
 def test_who_maps_what_of_nics_and_iommus(ats: bool) -> None:
-    """Design, section 1: a NIC never maps guest RAM unless it has ATS; a guest only its own function's window."""
+    """Design, section 1: a NIC maps guest RAM only with ATS, a guest its own function's window only."""
     plan = plan_of(PASSTHROUGH.replace("ATS", str(ats).lower()))
     maps = {process.name: {segment.name for segment in process.segments} for process in plan.processes}
     assert [process.name for process in plan.processes[:4]] == ["iommu-h0", "nic0", "iommu-h1", "nic1"]
