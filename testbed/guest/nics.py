@@ -24,7 +24,7 @@ from testbed.messages.peer_socket import connect_within
 from testbed.net.mac import parse_mac
 from testbed.observe.counters import Counters
 
-CONNECT_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 3.0
 """How long a back end in another process is waited for."""
 
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.native import PeerMemory
 from testbed.spec import vhost_user as spec
 from testbed.spec.vhost_user import Request
 from testbed.virtio.vhost_user.message import FORMS
@@ -333,19 +332,6 @@ def test_a_log_cut_short_is_survived(attacker: FrontEnd) -> None:
     attacker.bench.turn()
     assert attacker.received() == [frame(1)]
     os.close(log)
-
-
-def test_lost_memory_reads_as_zeros_and_says_so() -> None:
-    descriptor = memory_file(3 * 4096)
-    memory = PeerMemory(descriptor, 4096, 2 * 4096)
-    view = memoryview(memory)
-    view[0] = 1
-    assert not memory.lost
-    os.ftruncate(descriptor, 4096)
-    assert (view[0], view[4096], memory.lost) == (0, 0, True)
-    view[4096] = 1  # and may be written
-    view.release()
-    os.close(descriptor)
 
 
 # Rings
