@@ -187,7 +187,7 @@ def _make(guest: GuestEntry) -> Namespace:
         netns_device.bring_up(netns_device.LOOPBACK)
         for tap in guest.taps:
             nic = guest.nics[tap.nic]
-            namespace.taps[tap.descriptor] = netns_device.open_tap(tap.interface)
+            namespace.taps[tap.descriptor] = netns_device.open_tap(tap.interface, offload=tap.offload)
             netns_device.configure(tap.interface, nic.mac, nic.mtu, tap.address)
     except OSError:
         namespace.close()

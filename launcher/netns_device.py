@@ -1,7 +1,7 @@
 """TAP devices and addresses of the network namespace that the calling thread is in.
 
 Reference: the kernel's Documentation/networking/tuntap.rst, netdevice(7), linux/if_tun.h, linux/sockios.h. A
-device is not persistent: it goes with the last descriptor of it. Not modelled: offloads, several queues.
+device is not persistent: it goes with the last descriptor of it. Not modelled: several queues.
 """
 
 import fcntl
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from testbed.spec.virtio_net import NET_HDR
+
 TUN_DEVICE: Final = "/dev/net/tun"
 LOOPBACK: Final = "lo"
 QUEUE_FRAMES: Final = 4096
@@ -21,6 +23,12 @@ QUEUE_FRAMES: Final = 4096
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUN_F_CSUM_TSO: Final = 0x7
+"""TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6."""
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_INT: Final = struct.Struct("i")
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFADDR: Final = 0x8916
@@ -38,14 +46,18 @@ _INET: Final = struct.Struct("16sHH4s16x")
 _INET6: Final = struct.Struct("16sIi")
 
 
-def open_tap(interface: str) -> int:
+def open_tap(interface: str, *, offload: bool = False) -> int:
     """Make a TAP device in this namespace and return its descriptor, which does not block.
 
-    Raises OSError as the system refuses it.
+    Frames have a virtio_net_hdr in front; with `offload` TCP comes and goes in frames of up to 64 KiB. Raises
+    OSError as the system refuses it.
     """
     descriptor = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(descriptor, _TUNSETIFF, _FLAGS.pack(interface.encode(), _IFF_TAP | _IFF_NO_PI))
+        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+        fcntl.ioctl(descriptor, _TUNSETIFF, _FLAGS.pack(interface.encode(), flags))
+        fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, _INT.pack(NET_HDR.size))
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _TUN_F_CSUM_TSO if offload else 0)
     except OSError:
         os.close(descriptor)
         raise

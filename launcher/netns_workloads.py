@@ -53,7 +53,7 @@ class _Namespaces:
         if guest is None or not self._nic_is_good(path, section, guest):
             return
         self._address_is_new(path, section.address)
-        tap = Tap(section.nic, section.address)
+        tap = Tap(section.nic, section.address, section.offload)
         self.guests[guest.name] = replace(guest, taps=(*guest.taps, tap))
 
     def _guest(self, path: Path, name: str) -> Guest | None:

@@ -165,7 +165,10 @@ def _check_space(host: str, used_bytes: int) -> None:
 
 def _tap(guest: str, tap: Tap) -> TapEntry:
     name = f"{guest}.tap{tap.nic}"
-    return TapEntry(nic=tap.nic, interface=f"eth{tap.nic}", address=tap.address, descriptor=name)
+    interface = f"eth{tap.nic}"
+    return TapEntry(
+        nic=tap.nic, interface=interface, address=tap.address, descriptor=name, offload=tap.offload
+    )
 
 
 def _guest(member: _Placed, functions: Passthrough | None) -> ProcessPlan:

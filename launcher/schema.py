@@ -208,6 +208,8 @@ class NetnsSection(Section):
     """Which of its NICs."""
     address: InterfaceAddress
     """The interface's IPv4 or IPv6 address with prefix length."""
+    offload: Boolean = True
+    """The stack has TCP in large frames, cut into and joined from those of the NIC; false: frame by frame."""
 
 
 Workload = Annotated[

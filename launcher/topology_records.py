@@ -67,6 +67,7 @@ class Tap:
 
     nic: int
     address: str
+    offload: bool = True
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Guest:
 
     def _join(self, entry: TapEntry, descriptor: int) -> TapJoint:
         """Let a network stack have a NIC: no receiver of ours looks at its frames."""
-        driver, tap = self._receivers[entry.nic].driver, Tap(descriptor)
+        driver, tap = self._receivers[entry.nic].driver, Tap(descriptor, entry.offload)
         report = partial(self._report, self._entry.nics[entry.nic].name, "tap_gone")
         joint = TapJoint(driver, tap, self._parts.counters, f"tap{entry.nic}", report)
         for queue in driver.queues:

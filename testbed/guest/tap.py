@@ -1,8 +1,9 @@
 """A NIC whose guest is a Linux network stack: frames between its driver and a TAP device, by bursts.
 
-Reference: the kernel's Documentation/networking/tuntap.rst (TAP, IFF_NO_PI). What the stack sends leaves by
-the driver's first queue, so its order is kept; a driver without room is waited for, and the stack's own queue
-fills meanwhile. Not modelled: offloads (no NIC here has any), several queues of the TAP device.
+Reference: the kernel's Documentation/networking/tuntap.rst (TAP, IFF_NO_PI, IFF_VNET_HDR). What the stack
+sends leaves by the driver's first queue, so its order is kept; a driver without room is waited for, and the
+stack's own queue fills meanwhile. Segmentation and joining are done here, natively: the NIC has none. Not
+modelled: several queues of the TAP device.
 """
 
 from collections.abc import Callable
@@ -56,6 +57,8 @@ class TapJoint:
         tap, counters, prefix = self._tap, self._counters, self._prefix
         counters.set(f"{prefix}.read", tap.frames_read)
         counters.set(f"{prefix}.written", tap.frames_written)
+        counters.set(f"{prefix}.cut", tap.frames_cut)
+        counters.set(f"{prefix}.joined", tap.frames_joined)
         counters.set(f"{prefix}.dropped.too_long", tap.too_long)
         counters.set(f"{prefix}.dropped.refused", tap.refused)
 

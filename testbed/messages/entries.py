@@ -205,6 +205,8 @@ class TapEntry(Entry, frozen=True, kw_only=True):
     """Of the interface, with prefix length: `10.0.0.1/24`."""
     descriptor: str
     """Under this name the device arrives among the process's descriptors."""
+    offload: bool = True
+    """TCP comes and goes in large frames, which are cut into and joined from those of the NIC."""
 
 
 class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):

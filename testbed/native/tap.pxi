@@ -5,7 +5,8 @@ from libc.string cimport strerror
 cdef extern from "tap_io.h":
     cdef struct tap:
         int fd, error
-        uint64_t read, written, too_long, refused
+        bint join
+        uint64_t read, written, cut, joined, too_long, refused
     uint32_t tap_read(tap*, burst*) nogil
     void tap_write(tap*, const burst*) nogil
     int tap_ready(void*) nogil
@@ -15,27 +16,33 @@ cdef bint _tap_ready(void* what) noexcept nogil:
 
 
 cdef class Tap(Watched):
-    """A TAP device's queue, by its descriptor (not blocking); ready while the kernel has a frame. `arm` only looks: whoever
-    sleeps must poll the descriptor."""
+    """A TAP device's queue, by its descriptor (not blocking, IFF_VNET_HDR); ready while the kernel has a frame. `arm` only looks:
+    whoever sleeps must poll the descriptor. `join`: hand TCP segments in a row over as one frame."""
 
-    cdef tap t
+    cdef tap* t
 
-    def __init__(self, int descriptor):
-        self.t.fd = descriptor
-        self.w = watched(&self.t, _tap_ready, _tap_ready, _nothing, True)
+    def __cinit__(self, int descriptor, bint join=False):
+        self.t = <tap*>calloc(1, sizeof(tap))
+        if self.t is NULL:
+            raise MemoryError
+        self.t.fd, self.t.join = descriptor, join
+        self.w = watched(self.t, _tap_ready, _tap_ready, _nothing, True)
+
+    def __dealloc__(self):
+        free(self.t)
 
     def read(self, Burst reserved not None):
         """Fill the reserved frames of a burst; return how many were filled. OSError where the device is gone."""
         cdef uint32_t filled
         with nogil:
-            filled = tap_read(&self.t, &reserved.b)
+            filled = tap_read(self.t, &reserved.b)
         self._check()
         return filled
 
     def write(self, Burst frames not None):
         """Hand every frame of a burst to the kernel; OSError where the device is gone."""
         with nogil:
-            tap_write(&self.t, &frames.b)
+            tap_write(self.t, &frames.b)
         self._check()
 
     cdef int _check(self) except -1:
@@ -50,6 +57,16 @@ cdef class Tap(Watched):
     @property
     def frames_written(self):
         return self.t.written
+
+    @property
+    def frames_cut(self):
+        """The kernel's frames that left as several."""
+        return self.t.cut
+
+    @property
+    def frames_joined(self):
+        """Frames that arrived as several."""
+        return self.t.joined
 
     @property
     def too_long(self):

@@ -39,8 +39,10 @@ NIC_COUNTERS: Final = (
     "foreign_frames",
 )
 """What a guest's driver counts for each NIC; foreign frames belong to no flow."""
-TAP_COUNTERS: Final = ("read", "written", "dropped.too_long", "dropped.refused")
-"""What a guest counts for each TAP device: frames from its network stack and to it."""
+TAP_COUNTERS: Final = ("read", "written", "cut", "joined", "dropped.too_long", "dropped.refused")
+"""What a guest counts for each TAP device: the NIC's frames from its network stack and to it, and frames of
+the stack's that were several of them.
+"""
 VMM_COUNTERS: Final = (
     *_EXITS,
     "exits.unknown_address",

@@ -30,6 +30,13 @@ UDP: Final = Record(
     Field("source_port", 0, 2), Field("destination_port", 2, 2), Field("length", 4, 2),
     Field("checksum", 6, 2),
 )  # fmt: skip
+TCP: Final = Record(
+    "tcp", 20, "RFC 9293 §3.1, big-endian",
+    Field("source_port", 0, 2), Field("destination_port", 2, 2),
+    Field("sequence", 4, 4), Field("acknowledgment", 8, 4),
+    Field("data_offset", 12, 1, "in its high nibble, 32-bit words"), Field("flags", 13, 1),
+    Field("window", 14, 2), Field("checksum", 16, 2), Field("urgent", 18, 2),
+)  # fmt: skip
 TAG: Final = Record(
     "flow_tag", 18, "design: every frame of a verified flow carries flow, sequence number and checksum",
     Field("magic", 0, 2), Field("flow", 2, 4), Field("sequence", 6, 8), Field("digest", 14, 4),
@@ -48,6 +55,10 @@ IPV4_NO_OPTIONS: Final = 0x45
 """version_ihl of a header without options."""
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
+TCP_PSH: Final = 0x08
+TCP_ACK: Final = 0x10
+IP_BYTES_MAX: Final = 0xFFFF
+"""Of a datagram, by the field that has its length."""
 IDS_MAX: Final = 4096
 """A flow's id is below: a receiver finds it by index."""
 FRAME_BYTES_MAX: Final = 9014

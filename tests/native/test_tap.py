@@ -1,7 +1,7 @@
-"""Frames between bursts and a descriptor: one a read, one a write, cut or refused ones counted.
+"""Frames between bursts and a descriptor, each with a virtio_net_hdr: in order, refused ones counted.
 
-A SOCK_SEQPACKET pair stands where the kernel's TAP device is: it keeps frames apart, does not block, and cuts
-what is longer than the buffer, as that does.
+A SOCK_SEQPACKET pair stands where the kernel's TAP device is: it keeps frames apart and does not block. Its
+other end is what the network stack sees.
 """
 
 import errno
@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.native import FLOOD, FRAMES_MAX, Burst, FrameStore, Tap
+from testbed.spec.virtio_net import NET_HDR
 from tests.guest.rig_driver import SLOT_BYTES, RigDriver
 from tests.support.ring_model import Features
 from tests.support.ring_pair import Rig, Setup, contents
 
-HEADER_BYTES = 12
+HEADER_BYTES = NET_HDR.size
 ROOM = SLOT_BYTES - HEADER_BYTES
+NONE = bytes(HEADER_BYTES)
+"""The header of a frame that asks for nothing."""
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_nothing_to_read_fills_nothing(pair: Pair) -> None:
 def test_frames_are_read_in_order_up_to_what_was_reserved(pair: Pair) -> None:
     frames = [bytes([i]) * (60 + i) for i in range(5)]
     for frame in frames:
-        pair[1].send(frame)
+        pair[1].send(NONE + frame)
     tap, (driver, burst) = Tap(pair[0].fileno()), reserved(3)
     assert (tap.ready, tap.read(burst)) == (True, 3)
     driver.tx_send(burst)
@@ -67,7 +70,7 @@ def test_frames_are_read_in_order_up_to_what_was_reserved(pair: Pair) -> None:
 
 def test_a_frame_too_long_for_its_buffer_is_dropped_and_the_next_takes_its_place(pair: Pair) -> None:
     for frame in (b"a" * ROOM, b"b" * (ROOM + 1), b"c" * 60):
-        pair[1].send(frame)
+        pair[1].send(NONE + frame)
     tap, (_, burst) = Tap(pair[0].fileno()), reserved(8)
     assert tap.read(burst) == 2
     assert [burst.frame_bytes(i)[:1] for i in range(2)] == [b"a", b"c"]
@@ -80,7 +83,7 @@ def test_every_frame_is_written_whole(frames: list[bytes]) -> None:
     with ours, stack:
         tap = Tap(ours.fileno())
         tap.write(loaded(frames))
-        assert [stack.recv(1024) for _ in frames] == frames
+        assert [stack.recv(1024) for _ in frames] == [NONE + frame for frame in frames]
         assert (tap.frames_written, tap.refused) == (len(frames), 0)
 
 
@@ -95,7 +98,8 @@ def test_a_frame_in_pieces_is_written_as_one(pair: Pair) -> None:
     device.publish()
     assert driver.collect(burst) == 1
     Tap(pair[0].fileno()).write(burst)
-    assert contents(burst) == [frame] == [pair[1].recv(1 << 16)]
+    assert contents(burst) == [frame]
+    assert pair[1].recv(1 << 16) == NONE + frame
 
 
 def test_a_frame_that_the_kernel_refuses_is_counted_and_the_next_one_goes(pair: Pair) -> None:
@@ -106,7 +110,7 @@ def test_a_frame_that_the_kernel_refuses_is_counted_and_the_next_one_goes(pair: 
 
 
 def test_a_device_that_is_gone_is_told_after_what_was_read(pair: Pair) -> None:
-    pair[1].send(b"f" * 60)
+    pair[1].send(NONE + b"f" * 60)
     tap, (_, burst) = Tap(pair[0].fileno()), reserved(4)
     assert tap.read(burst) == 1
     pair[0].close()

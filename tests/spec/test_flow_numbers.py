@@ -5,7 +5,8 @@ import pytest
 from testbed.spec import flow
 from testbed.spec.layout import Record
 
-# (offset, bytes) of IEEE 802.3 §3.1.1, RFC 791 §3.1, RFC 768; the tag is our own and must not change unseen.
+# (offset, bytes) of IEEE 802.3 §3.1.1, RFC 791 §3.1, RFC 9293 §3.1, RFC 768; the tag is our own and must not
+# change unseen.
 RECORDS = [
     (flow.ETHERNET, 14, {"destination": (0, 6), "source": (6, 6), "type": (12, 2)}),
     (
@@ -18,6 +19,15 @@ RECORDS = [
         },
     ),
     (flow.UDP, 8, {"source_port": (0, 2), "destination_port": (2, 2), "length": (4, 2), "checksum": (6, 2)}),
+    (
+        flow.TCP,
+        20,
+        {
+            "source_port": (0, 2), "destination_port": (2, 2), "sequence": (4, 4), "acknowledgment": (8, 4),
+            "data_offset": (12, 1), "flags": (13, 1), "window": (14, 2), "checksum": (16, 2),
+            "urgent": (18, 2),
+        },
+    ),
     (flow.TAG, 18, {"magic": (0, 2), "flow": (2, 4), "sequence": (6, 8), "digest": (14, 4)}),
 ]  # fmt: skip
 
@@ -40,6 +50,7 @@ def test_numbers_of_protocols_and_ports() -> None:
     assert (flow.ETHERTYPE_IPV4, flow.ETHERTYPE_IPV6) == (0x0800, 0x86DD)
     assert (flow.PROTOCOL_TCP, flow.PROTOCOL_UDP, flow.UDP_PORT_DISCARD) == (6, 17, 9)
     assert flow.IPV4_NO_OPTIONS == 4 << 4 | 20 // 4
+    assert (flow.TCP_PSH, flow.TCP_ACK, flow.IP_BYTES_MAX) == (1 << 3, 1 << 4, 2**16 - 1)
 
 
 def test_smallest_frame_is_ethernet_s_smallest_and_the_largest_a_jumbo_frame() -> None:
