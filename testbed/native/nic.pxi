@@ -88,6 +88,8 @@ cdef extern from "nic_engine.h" nogil:
         nic_ring ring
         uint32_t buffer_bytes, dropped
         bint legacy, drop
+    cdef struct nic_memo:
+        uint32_t key
     cdef struct nic_offloads:
         bint check_ip, check_l4, packet_checksum_off
     cdef struct nic_engine:
@@ -99,6 +101,8 @@ cdef extern from "nic_engine.h" nogil:
         nic_wire out
         nic_wire in_ "in"
         bint wired
+        uint32_t tx_used, rx_used
+        nic_memo memos[64]
         dma_requester_t* dma[9]
         uint64_t stall_ns, due_ns
         uint32_t tx_events, rx_events, faults, spoofing, dropping
@@ -172,7 +176,7 @@ cdef class NicSwitch:
         m.pool_in, m.vlan = rule.pools != 0, len(rule.vlans) != 0
         for vlan in vlans:
             if vlan.vlan in rule.vlans:
-                m.vlans |= 1u << <uint32_t>vlan.entry
+                m.vlans |= <uint32_t>1 << <uint32_t>vlan.entry
 
     def decide(self, const uint8_t[::1] frame not None, uint32_t source):
         """Return the destinations of a frame, pools in bits 0 to 7, the wire in bit 8; `source` 8: the wire."""
@@ -261,6 +265,7 @@ cdef class NicEngine(Watched):
         cdef uint32_t queue
         self.switch.load(state)
         self.e.sw = self.switch.s
+        memset(self.e.memos, 0, sizeof(self.e.memos))
         r.on, r.pools, r.default_queue = state.mode.name == "RSS", state.mode.name == "POOLS_RSS", state.default_queue
         r.ipv4, r.tcp_ipv4, r.udp_ipv4 = state.rss.ipv4, state.rss.tcp_ipv4, state.rss.udp_ipv4
         r.ipv6, r.tcp_ipv6, r.udp_ipv6 = state.rss.ipv6, state.rss.tcp_ipv6, state.rss.udp_ipv6
@@ -288,6 +293,7 @@ cdef class NicEngine(Watched):
         cdef nic_transmit* q = &self.e.tx[queue % NIC_QUEUES]
         self._set_ring(&q.ring, function, base, size, head, tail)
         q.head_address, q.free_ns = head_address, 0
+        self.e.tx_used |= <uint32_t>1 << (queue % NIC_QUEUES)
         nic_transmit_reset(q)
 
     def stop_transmit(self, uint32_t queue):
@@ -301,6 +307,7 @@ cdef class NicEngine(Watched):
         cdef nic_receive* q = &self.e.rx[queue % NIC_QUEUES]
         self._set_ring(&q.ring, function, base, size, head, tail)
         q.buffer_bytes, q.legacy = buffer_bytes, legacy
+        self.e.rx_used |= <uint32_t>1 << (queue % NIC_QUEUES)
         nic_receive_reset(q)
 
     def stop_receive(self, uint32_t queue):
@@ -357,7 +364,7 @@ cdef class NicEngine(Watched):
         cdef uint32_t i, functions = 0
         for i in range(<uint32_t>NIC_FUNCTIONS):
             if self.e.dma[i] is not NULL and self.e.dma[i].next != self.e.dma[i].submitted:
-                functions |= 1u << i
+                functions |= <uint32_t>1 << i
         return functions
 
     def publish_wire(self):

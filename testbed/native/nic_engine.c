@@ -38,18 +38,23 @@ static void change_owner(struct nic_engine *e, struct nic_ring *r, bool idle) {
 }
 
 /* Everything that can be done now; true: something moved. */
+#define EACH(queue, mask) for (uint32_t left_ = (mask), queue; left_ && (queue = (uint32_t)__builtin_ctz(left_), true); left_ &= left_ - 1)
+
 bool nic_turn(struct nic_engine *e, uint64_t now_ns) {
   e->now_ns = now_ns, e->due_ns = 0, e->moved = false;
   for (uint32_t i = 0; i < NIC_FUNCTIONS; i++)
     if (e->dma[i]) dma_completed(e->dma[i]);
-  for (uint32_t i = 0; i < NIC_QUEUES; i++) nic_receive_arrivals(e, &e->rx[i]), nic_transmit_arrivals(e, &e->tx[i]);
-  for (uint32_t i = 0; i < NIC_QUEUES; i++) change_owner(e, &e->rx[i].ring, true), change_owner(e, &e->tx[i].ring, e->tx[i].lane.n == 0);
-  for (uint32_t i = 0; i < NIC_QUEUES; i++) nic_receive_work(e, &e->rx[i]);
+  EACH(i, e->rx_used) nic_receive_arrivals(e, &e->rx[i]);
+  EACH(i, e->tx_used) nic_transmit_arrivals(e, &e->tx[i]);
+  EACH(i, e->rx_used) change_owner(e, &e->rx[i].ring, true);
+  EACH(i, e->tx_used) change_owner(e, &e->tx[i].ring, e->tx[i].lane.n == 0);
+  EACH(i, e->rx_used) nic_receive_work(e, &e->rx[i]);
   nic_ingress(e);
   /* another queue first each time: who comes first finds the room */
-  for (uint32_t i = 0, at = e->turn++ % NIC_QUEUES; i < NIC_QUEUES; i++, at = (at + 1) % NIC_QUEUES) nic_transmit_work(e, at);
-  for (uint32_t i = 0; i < NIC_QUEUES; i++)
-    if (e->rx[i].first != e->rx[i].filled) nic_receive_flush(e, i);
+  uint32_t before = (1u << e->turn++ % NIC_QUEUES) - 1;
+  EACH(i, e->tx_used & ~before) nic_transmit_work(e, i);
+  EACH(i, e->tx_used & before) nic_transmit_work(e, i);
+  EACH(i, e->rx_used) if (e->rx[i].first != e->rx[i].filled) nic_receive_flush(e, i);
   return e->moved;
 }
 

@@ -80,6 +80,10 @@ struct nic_receive {
 
 struct nic_offloads { bool check_ip, check_l4, packet_checksum_off; /* RXCSUM.IPOFLD, TUOFLD, PCSD */ };
 
+/* What the switch decided about a pair of addresses; forgotten when its state changes. */
+#define NIC_MEMOS 64
+struct nic_memo { uint64_t destination, source; uint32_t key, to; bool permitted; };
+
 struct nic_engine {
   uint8_t *sram;
   uint32_t sram_bytes;
@@ -96,8 +100,10 @@ struct nic_engine {
   uint32_t tx_events, rx_events, spoofing, dropping; /* queues, a bit each */
   uint32_t faults; /* transmit queues in the low half, receive queues in the high one */
   uint32_t spoofed[NIC_QUEUES];
+  uint32_t tx_used, rx_used; /* queues that were ever started, a bit each */
   uint32_t turn;
   bool moved;
+  struct nic_memo memos[NIC_MEMOS];
   igb_statistics_t *stats;
   igb_pool_statistics_t *pool_stats; /* NIC_POOLS of them */
   nic_pool_counters_t *count;        /* NIC_POOLS of them */

@@ -33,17 +33,31 @@ static void add_frame(struct nic_job *job, uint32_t at, uint32_t len, uint32_t t
   job->frames[job->frames_n++] = (struct nic_frame){.at = at, .len = (uint16_t)len, .to = (uint16_t)to, .all = (uint16_t)to};
 }
 
+#define MEMO_VALID 0x80000000u
+
+/* The switch's decision, made once for all frames alike. */
+static const struct nic_memo *decided(struct nic_engine *e, const struct nic_header *h, uint32_t from) {
+  uint32_t key = MEMO_VALID | from << 16 | (uint32_t)h->tagged << 15 | h->vlan;
+  uint64_t mixed = (h->destination * 31 + h->source + key) * 0x9e3779b97f4a7c15ull;
+  struct nic_memo *m = &e->memos[mixed >> 58];
+  if (unlikely(m->key != key || m->destination != h->destination || m->source != h->source))
+    *m = (struct nic_memo){.destination = h->destination, .source = h->source, .key = key, .to = nic_decide(&e->sw, h, from),
+                           .permitted = from == NIC_FROM_WIRE || !e->sw.pooled || nic_permits(&e->sw, h, from)};
+  return m;
+}
+
 /* A frame that a queue sends: is it allowed, and where does it go? */
 void nic_send(struct nic_engine *e, struct nic_job *job, uint32_t at, uint32_t len, uint32_t queue) {
   const uint8_t *frame = e->sram + at;
   uint32_t pool = e->tx[queue].pool;
   if (unlikely(len < IGB_RING_ETHERNET_HEADER_BYTES + IGB_RING_VLAN_TAG_BYTES)) { e->count[pool].dropped_too_short++; return; }
   struct nic_header h = nic_header(&e->sw, frame);
-  if (e->sw.pooled && unlikely(!nic_permits(&e->sw, &h, pool))) {
+  const struct nic_memo *m = decided(e, &h, pool);
+  if (unlikely(!m->permitted)) {
     e->spoofed[queue]++, e->spoofing |= 1u << queue, e->count[pool].dropped_spoof++;
     return;
   }
-  uint32_t to = nic_decide(&e->sw, &h, pool);
+  uint32_t to = m->to;
   if (unlikely(to & NIC_WIRE && !(e->wired && e->sw.link_up))) {
     to &= ~NIC_WIRE;
     if (!to) { e->count[pool].dropped_link_down++; return; }
@@ -143,7 +157,7 @@ static bool ingress_job(struct nic_engine *e) {
     taken++;
     if (unlikely(length < IGB_RING_ETHERNET_HEADER_BYTES + IGB_RING_VLAN_TAG_BYTES)) continue;
     struct nic_header h = nic_header(&e->sw, e->sram + at);
-    uint32_t to = e->sw.link_up && e->sw.receive ? nic_decide(&e->sw, &h, NIC_FROM_WIRE) : 0;
+    uint32_t to = e->sw.link_up && e->sw.receive ? decided(e, &h, NIC_FROM_WIRE)->to : 0;
     if (!to) continue;
     count_received(e, e->sram + at, length);
     add_frame(job, at, length, to);
