@@ -34,6 +34,10 @@ HPA_HOST_STRIDE_BYTES: Final = 1 << 40
 IOVA_BASE: Final = Iova(0x7000_0000_0000)
 ADDRESS_BITS: Final = 48
 
+GUEST_GICD_GPA: Final = Gpa(0x0800_0000)
+"""The distributor of a guest's interrupt controller, where QEMU's `virt` machine has it."""
+GUEST_GICR_GPA: Final = Gpa(0x080A_0000)
+"""The redistributors, one after another."""
 GUEST_RAM_GPA: Final = Gpa(0x4000_0000)
 """Where a guest's RAM begins; below it are device windows."""
 

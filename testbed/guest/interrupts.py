@@ -1,76 +1,119 @@
-"""How a vCPU takes interrupts: edges are latched until it takes them, levels stay until the device lets go.
+"""How a vCPU takes interrupts: acknowledge, handle, end; a table of handlers by INTID.
 
-Reference: testbed/spec/vcpu_page.py. Frames are found by polling the rings; what an edge still asks for
-(reading and acknowledging the device's causes, which traps) can wait: it is done `LATE_NS` after the first
-edge, once for all edges in between, so that a frame that wakes the guest is never behind two exits. A level
-is served at once, for it stays asserted until it is. Not modelled: priorities and masking.
+Reference: ARM IHI 0069 §4.1 (life cycle), §12.3 (ICV_IAR1_EL1, ICV_EOIR1_EL1). Taking an interrupt is no
+exit: the virtual CPU interface is in the vCPU's page. An exit is what the hypervisor, the physical timer or a
+maintenance interrupt force. Frames are found by polling the rings; what an edge still asks for (reading and
+acknowledging the device's causes, which traps) can wait: it is done `LATE_NS` after the first edge, once for
+all edges in between, so that a frame that wakes the guest is never behind two exits. A level is served before
+its end, for it stays asserted until it is. Not modelled: nesting; one handler runs at a time.
 """
 
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
-from testbed.native import MaskSet, Pinned
+from testbed.guest.gic import GicDriver
 from testbed.observe.counters import Counters
-from testbed.spec import vcpu_page as spec
+from testbed.spec import gic
+from testbed.spec.lpi import LPI_FIRST
 
 LATE_NS: Final = 20_000_000
-_BITS: Final = 64
+
+Handler = Callable[[], bool]
+"""Does what an interrupt asks for; True: something moved."""
+
+
+class PhysicalInterrupts(Protocol):
+    """The vCPU, which leaves for the hypervisor."""
+
+    def take_physical_interrupt(self) -> None:
+        """Leave and come back."""
+        ...
 
 
 class Interrupts:
-    """The interrupt side of one vCPU; `handlers` by INTID."""
+    """The interrupt side of one vCPU."""
 
     def __init__(
-        self, page: Pinned, counters: Counters, clock: Callable[[], int] = time.monotonic_ns
+        self,
+        driver: GicDriver,
+        cpu: PhysicalInterrupts,
+        counters: Counters,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.watched = MaskSet(page, spec.VCPU_PAGE.offset("pending"), 2 * spec.PENDING_WORDS)
-        self._edge_handlers: dict[int, Callable[[], bool]] = {}
-        self._level_handlers: dict[int, Callable[[], bool]] = {}
-        self._vector_handlers: dict[int, Callable[[], bool]] = {}
+        self.driver, self.watched = driver, driver.interface
+        self._cpu, self._counters, self._clock = cpu, counters, clock
+        self._handlers: dict[int, tuple[Handler, str]] = {}
+        self._late: dict[int, Handler] = {}
         self._due: dict[int, None] = {}
         self._due_ns = 0
-        self._counters, self._clock = counters, clock
 
-    def on_edge(self, intid: int, handler: Callable[[], bool]) -> None:
-        """Have an edge-triggered interrupt handled, late."""
-        self._edge_handlers[intid] = handler
+    def on_edge(self, intid: int, handler: Handler, counter: str) -> None:
+        """Have an edge-triggered SPI, which is enabled, handled late."""
+        self._late[intid] = handler
+        self._handlers[intid] = partial(self._later, intid), counter
 
-    def on_vector(self, intid: int, handler: Callable[[], bool]) -> None:
-        """Have an edge handled at once: one that masks its source until it is handled, at no exit's cost."""
-        self._vector_handlers[intid] = handler
+    def on_vector(self, intid: int, handler: Handler, counter: str) -> None:
+        """Have an edge of an SPI, which is enabled, handled at once: one that masks its source until it is
+        handled, at no exit's cost.
+        """
+        self._handlers[intid] = handler, counter
 
-    def on_level(self, intid: int, handler: Callable[[], bool]) -> None:
-        """Have a level-triggered interrupt handled at once."""
-        self._level_handlers[intid] = handler
+    def on_level(self, intid: int, handler: Handler, counter: str) -> None:
+        """Have a level-sensitive SPI, which is enabled, handled at once."""
+        self._handlers[intid] = handler, counter
+
+    def on_private(self, intid: int, handler: Handler, counter: str) -> None:
+        """Have an SGI or PPI handled at once."""
+        self._handlers[intid] = handler, counter
+        self.driver.enable_private(intid)
+
+    def on_lpi(self, intid: int, handler: Handler, counter: str) -> None:
+        """Have an LPI handled at once; LPIs have been started."""
+        self._handlers[intid] = handler, counter
+        self.driver.enable_lpi(intid)
 
     def take(self) -> bool:
-        """Take every edge; handle every level. True: a level was handled."""
-        if not self.watched.ready:
+        """Leave for the hypervisor where it wants that; take every interrupt. True: something moved."""
+        interface = self.watched
+        if not interface.enter():  # the hypervisor is at the list registers of a vCPU that slept
             return False
-        taken = self.watched.take(spec.PENDING_WORDS)
-        self._counters.add("interrupts.virtio", len(taken))
-        vectors = [self._vector_handlers[intid] for intid in taken if intid in self._vector_handlers]
-        late = [intid for intid in taken if intid not in self._vector_handlers]
-        if late and not self._due:
+        if interface.must_exit:
+            self._cpu.take_physical_interrupt()
+        moved = False
+        while (intid := interface.acknowledge()) < gic.SPECIAL_FIRST or intid >= LPI_FIRST:
+            moved |= self._handle(intid)
+            interface.end(intid)
+            if interface.maintenance:
+                self._counters.add("exits.maintenance")
+                self._cpu.take_physical_interrupt()
+        return moved
+
+    def _handle(self, intid: int) -> bool:
+        handler, counter = self._handlers.get(intid, (_nobody, ""))
+        if counter:
+            self._counters.add(counter)
+        return handler()
+
+    def _later(self, intid: int) -> bool:
+        if not self._due:
             self._due_ns = self._clock() + LATE_NS
-        self._due.update(dict.fromkeys(late))
-        handled = sum(handler() for handler in vectors) > 0  # every one of them, not up to the first
-        for intid in self.watched.bits(spec.PENDING_WORDS):
-            handler = self._level_handlers.get(intid)
-            if handler is not None and handler():
-                self._counters.add("interrupts.e1000")
-                handled = True
-        return handled
+        self._due[intid] = None
+        return False
 
     def serve(self) -> bool:
         """Handle edges whose time has come; True: there were any."""
         if not self._due or self._clock() < self._due_ns:
             return False
         due, self._due = self._due, {}
-        handlers = [self._edge_handlers[intid] for intid in due if intid in self._edge_handlers]
-        return sum(handler() for handler in handlers) > 0  # every one of them, not up to the first
+        return sum(self._late[intid]() for intid in due) > 0  # every one of them, not up to the first
 
     def deadline_ns(self) -> int | None:
         """Return when `serve` has work, or None."""
         return self._due_ns if self._due else None
+
+
+def _nobody() -> bool:
+    """An interrupt that no driver asked for: it is ended."""
+    return False

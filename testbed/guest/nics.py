@@ -59,12 +59,14 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
     match nic:
         case VirtioNetEntry():
             port = _virtio_port(parts, nic)
+            parts.interrupts.driver.enable_spi(nic.intid, edge=True)  # an edge before that would be lost
             virtio = VirtioNetDriver(port, parts.ram, parts.counters, prefix, nic, parts.wait)
-            parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt)
+            parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt, "interrupts.virtio")
             return virtio
         case E1000Entry():
+            parts.interrupts.driver.enable_spi(nic.intid, edge=False)
             e1000 = _e1000(parts, nic, prefix)
-            parts.interrupts.on_level(nic.intid, e1000.handle_interrupt)
+            parts.interrupts.on_level(nic.intid, e1000.handle_interrupt, "interrupts.e1000")
             return e1000
         case VfEntry():
             assert parts.functions is not None

@@ -14,6 +14,7 @@ from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
 from testbed.guest.drivers.vhost_user import SharedRam
 from testbed.guest.flows import Flows
+from testbed.guest.gic import GicDriver
 from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.nics import NicParts, Outside, bring_up, sleep_hook
@@ -27,7 +28,7 @@ from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed, GuestReport
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell, Tap
+from testbed.native import Bell, Tap, VirtualCpuInterface
 from testbed.spec import vcpu_page
 
 _EXIT_SPIN_NS: Final = 20_000
@@ -54,7 +55,10 @@ class Guest:
         self.hypervisor = find_hypervisor(vcpu)
         self._joined = {tap.nic for tap in entry.taps}
         ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
-        self._interrupts = Interrupts(page, parts.counters)
+        gic = GicDriver(vcpu, VirtualCpuInterface(page))
+        self._interrupts = Interrupts(gic, vcpu, parts.counters)
+        gic.interface.enter()
+        gic.start()
         self._functions = self._function_parts(memory, ram)
         self._nic_parts = NicParts(
             vcpu,

@@ -1,8 +1,9 @@
 """A virtual CPU's memory accesses: through stage 2, and where that maps nothing, an exit to the vmm.
 
 Reference: DDI 0487 D17.2.37 (the syndrome of an exit), testbed/spec/vcpu_page.py (the mailbox). A store to an
-address that the hypervisor registered as a doorbell rings the bell and goes on. Port I/O (which Arm
-lacks) and HVC leave the same way. Not modelled: instruction execution, exclusive accesses.
+address that the hypervisor registered as a doorbell rings the bell and goes on. Port I/O (which Arm lacks),
+HVC, system registers that trap, and the hypervisor's interrupts leave the same way. Not modelled: instruction
+execution, exclusive accesses.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from testbed.native import ExitMailbox, Pinned
 from testbed.observe.counters import Counters
 from testbed.spec import page_table
 from testbed.spec import vcpu_page as spec
+from testbed.spec.gic import SystemRegister
 
+_MSR: Final = spec.ESR_EC.put(spec.EC_SYSTEM_REGISTER) | spec.ESR_IL.put(1)
 _HVC: Final = spec.ESR_EC.put(spec.EC_HVC64) | spec.ESR_IL.put(1)
 
 
@@ -75,6 +78,16 @@ class Vcpu:
         self._mailbox.leave_with(spec.EXIT_EXCEPTION, _HVC, x0, x1, x2, x3)
         self._await_answer()
         return self._mailbox.results
+
+    def write_system_register(self, register: SystemRegister, value: int) -> None:
+        """Write a system register that traps."""
+        self._exit(_MSR | spec.system_register_iss(register), 0, value, "exits.sysreg")
+
+    def take_physical_interrupt(self) -> None:
+        """Leave the guest for an interrupt that is the hypervisor's, and come back."""
+        self._counters.add("exits.irq")
+        self._mailbox.leave(spec.EXIT_IRQ, 0, 0, 0)
+        self._await_answer()
 
     def _port_io(self, port: int, size_bytes: int, value: int, direction: int, counter: str) -> int:
         self._counters.add(counter)

@@ -53,11 +53,13 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     address = nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [Message(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu)
+    for intid in nic.intids:
+        parts.interrupts.driver.enable_spi(intid, edge=True)
     driver = IgbVfDriver(
         bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
     )
     for vector, intid in enumerate(nic.intids):
-        parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector))
+        parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector), "interrupts.vf")
     return driver
 
 

@@ -80,7 +80,8 @@ class Hypervisor:
         cpu.lpis_on = True
         cpu.lpis.config = lambda _number: PRIORITY | lpi.LPI_ENABLE.mask
         self._vgic.groups_changed(_GROUPS)
-        self.requests = ExitRequests(shared.vcpu)
+        self.requests = ExitRequests(shared.vcpu, cpu.enter)
+        cpu.is_out = lambda: self.requests.ready
 
     def map(self, way: Literal["list-registers", "direct"], device: int, its_hpa: int) -> None:
         """Bring SMMU and ITS up, let the device write to the ITS, and lead its event."""
@@ -127,8 +128,6 @@ class Hypervisor:
         """Answer the vCPU's exit: it goes on with its list registers filled."""
         if self.requests.take() is None:
             return False
-        self._vgic.cpus[0].exit()
-        self._vgic.cpus[0].enter()
         self.requests.answer(0)
         self._counters.add("exits.answered")
         self._bell.ring()

@@ -23,6 +23,11 @@ def inbox_endpoint(run_dir: str, process: str) -> str:
     return f"ipc://{run_dir}/{process}.bell"
 
 
+def vcpu_inbox(guest: str, number: int) -> str:
+    """Return the name under which vCPU `number` of a guest listens: the first has its process's own."""
+    return f"{guest}.vcpu{number}" if number else guest
+
+
 def control_endpoint(run_dir: str) -> str:
     """Return where the launcher listens for control messages."""
     return f"ipc://{run_dir}/control"

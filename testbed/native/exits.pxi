@@ -123,9 +123,11 @@ cdef class ExitRequests(Watched):
     cdef exit_page* p
     cdef uint32_t number
     cdef dict known
+    cdef object before_answer
 
-    def __init__(self, Pinned page):
-        self.page = page
+    def __init__(self, Pinned page, before_answer):
+        """`before_answer` is called before the vCPU goes on."""
+        self.page, self.before_answer = page, before_answer
         self.p = <exit_page*>_at(page, 0, sizeof(exit_page))
         self.known = {}
         self.w = watched(self.p, _exit_ready, _exit_arm, _nothing, True)
@@ -162,6 +164,7 @@ cdef class ExitRequests(Watched):
             self.p.exit_result = 0
         else:
             self.p.exit_result = <uint64_t>access.function() & access.mask
+        self.before_answer()
         store_release_u32(&self.p.exit_reply, self.number)
         return 1
 
@@ -178,6 +181,7 @@ cdef class ExitRequests(Watched):
 
     def answer(self, uint64_t result):
         """Give a load its value and let the vCPU go on."""
+        self.before_answer()
         self.p.exit_result = result
         store_release_u32(&self.p.exit_reply, self.number)
 

@@ -2,7 +2,7 @@
 
 cdef extern from "cpu_interface.h" nogil:
     ctypedef struct vcpu_page_t:
-        uint32_t run_state, force_exit, ich_hcr, ich_vmcr, ich_ap0r, ich_ap1r, ich_misr
+        uint32_t run_state, force_exit, cntv_ctl, ich_hcr, ich_vmcr, ich_ap0r, ich_ap1r, ich_misr
         uint64_t* ich_lr
         uint64_t* vlpi_pending
     ctypedef struct cpu_interface_t:
@@ -12,6 +12,7 @@ cdef extern from "cpu_interface.h" nogil:
         bint inside
     uint32_t GIC_LIST_REGISTERS
     uint32_t GIC_HCR_TDIR_MASK
+    uint32_t GIC_HCR_EN_MASK
     uint32_t LPI_LPI_FIRST
     uint32_t LPI_VLPIS
     uint32_t LPI_VLPI_WORDS
@@ -162,10 +163,23 @@ cdef class ListRegisters:
 
     cdef vcpu_page_t* at
     cdef Pinned page
+    cdef uint64_t stored[4]
 
     def __init__(self, Pinned page not None, Py_ssize_t offset=0):
         self.page = page
         self.at = _vcpu_page(page, offset)
+
+    @property
+    def quiet(self):
+        """The registers are as they were stored, everything pending is in them, and no timer runs."""
+        cdef vcpu_page_t* at = self.at
+        cdef uint32_t slot
+        if load_u32(&at.ich_hcr) != GIC_HCR_EN_MASK or load_u32(&at.cntv_ctl):
+            return False
+        for slot in range(4):
+            if load_u64(at.ich_lr + slot) != self.stored[slot]:
+                return False
+        return True
 
     def claim(self):
         """Take the registers of a vCPU that waits; False: it runs."""
@@ -202,6 +216,8 @@ cdef class ListRegisters:
         while slot < GIC_LIST_REGISTERS:
             store_u64(self.at.ich_lr + slot, 0)
             slot += 1
+        for slot in range(4):
+            self.stored[slot] = load_u64(self.at.ich_lr + slot)
         store_u32(&self.at.ich_hcr, hcr)
         ich_update_status(self.at)
 

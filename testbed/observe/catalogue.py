@@ -20,14 +20,25 @@ _BELL: Final = (
     "interrupts.virtio",
     "interrupts.e1000",
     "interrupts.vf",
+    "interrupts.timer",
+    "interrupts.ipi",
     "sleeps",
     "polls",
 )
-EXIT_REASONS: Final = ("mmio_read", "mmio_write", "port_in", "port_out", "hvc", "bad_syndrome")
+EXIT_REASONS: Final = (
+    "mmio_read",
+    "mmio_write",
+    "port_in",
+    "port_out",
+    "hvc",
+    "irq",
+    "sysreg",
+    "bad_syndrome",
+)
 """Why a vCPU leaves its guest; each exit counts once."""
 _EXITS: Final = tuple(f"exits.{reason}" for reason in EXIT_REASONS)
 
-GUEST_COUNTERS: Final = (*_EXITS, "exits.doorbell", *_BELL)
+GUEST_COUNTERS: Final = (*_EXITS, "exits.doorbell", "exits.maintenance", *_BELL)
 """What every guest counts, its NICs apart."""
 NIC_COUNTERS: Final = (
     "tx_frames",
@@ -47,6 +58,11 @@ VMM_COUNTERS: Final = (
     *_EXITS,
     "exits.unknown_address",
     "hypercalls.unknown",
+    "interrupts.forced_exits",
+    "exits.gic.read",
+    "exits.gic.write",
+    "vgic.odd_access",
+    "vgic.bad_list_register",
     *_BELL,
     "bytes_copied",
     "frames_copied",

@@ -8,7 +8,7 @@ the word that the ringing side counts up and the flag with which the other side 
 
 from typing import Final
 
-from testbed.spec.gic import LIST_REGISTERS
+from testbed.spec.gic import LIST_REGISTERS, SystemRegister
 from testbed.spec.layout import Bits, Field, Record
 from testbed.spec.lpi import VLPI_WORDS
 
@@ -25,8 +25,6 @@ DOORBELL_MATCH: Final = Record(
     Field("valid", 8, 4),
 )  # fmt: skip
 DOORBELL_MATCHES: Final = 16
-PENDING_WORDS: Final = 16
-"""64 interrupts a word: INTIDs 0 to 1023."""
 PINTID_WORDS: Final = 16
 RUN_OUT: Final = 0
 """Not running guest code: waits for an interrupt, or was not started; the hypervisor may claim it."""
@@ -48,8 +46,6 @@ VCPU_PAGE: Final = Record(
     Field("exit_reply", 192, 4, "number of the last exit handled"),
     Field("exit_result", 200, 8, "value of a load"),
     Field("exit_result_x", 208, 8, "X0 to X3 after a call", count=4),
-    Field("pending", 256, 8, "edges not yet taken by the vCPU, one bit an INTID", count=PENDING_WORDS),
-    Field("level", 384, 8, "level-triggered lines asserted, one bit an INTID", count=PENDING_WORDS),
     Field("doorbells", 512, 8, "doorbell_match records", count=2 * DOORBELL_MATCHES),
     Field("run_state", 768, 4, "RUN_OUT, RUN_IN or RUN_CLAIMED: who may touch the list registers"),
     Field("force_exit", 832, 4, "the hypervisor wants the running vCPU to leave"),
@@ -91,6 +87,7 @@ ISS_WNR: Final = Bits("WnR", 6, 1, "store, not load")
 ISS_DFSC: Final = Bits("DFSC", 0, 6, "fault status")
 EC_DATA_ABORT_LOWER: Final = 0x24
 EC_HVC64: Final = 0x16
+EC_SYSTEM_REGISTER: Final = 0x18
 DFSC_TRANSLATION_L0: Final = 0x04
 """Translation fault; the level is added."""
 ESR_MMIO_MASK: Final = ESR_EC.mask | ISS_ISV.mask
@@ -98,6 +95,26 @@ ESR_MMIO: Final = ESR_EC.put(EC_DATA_ABORT_LOWER) | ISS_ISV.mask
 """A load or store whose size, direction and value are known: `ESR_EL2 & ESR_MMIO_MASK`."""
 ESR_SAS_SHIFT: Final = ISS_SAS.lsb
 ESR_WNR_MASK: Final = ISS_WNR.mask
+
+# ISS of a trapped MSR or MRS, DDI 0487 D17.2.37
+
+ISS_SYS_OP0: Final = Bits("Op0", 20, 2)
+ISS_SYS_OP2: Final = Bits("Op2", 17, 3)
+ISS_SYS_OP1: Final = Bits("Op1", 14, 3)
+ISS_SYS_CRN: Final = Bits("CRn", 10, 4)
+ISS_SYS_CRM: Final = Bits("CRm", 1, 4)
+ISS_SYS_READ: Final = Bits("Direction", 0, 1, "MRS, not MSR")
+ISS_SYS_MASK: Final = (
+    ISS_SYS_OP0.mask | ISS_SYS_OP1.mask | ISS_SYS_CRN.mask | ISS_SYS_CRM.mask | ISS_SYS_OP2.mask
+)
+
+
+def system_register_iss(register: SystemRegister) -> int:
+    """Return how a syndrome names a system register that is written."""
+    op0, op1, crn, crm, op2 = register
+    named = ISS_SYS_OP0.put(op0) | ISS_SYS_OP1.put(op1) | ISS_SYS_OP2.put(op2)
+    return named | ISS_SYS_CRN.put(crn) | ISS_SYS_CRM.put(crm)
+
 
 # Exit qualification for I/O instructions, Intel SDM volume 3, table 28-5
 

@@ -19,3 +19,15 @@ class ExitCounts:
         found = self._registers.holding(offset)
         name = exit_counter(self._nic, found[0] if found else None, write=write)
         return self._index[name]
+
+
+class GicExitCounts:
+    """Those of a guest's interrupt controller, all its registers together."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._read, self._write = counters.index["exits.gic.read"], counters.index["exits.gic.write"]
+
+    def index(self, offset: int, *, write: bool) -> int:
+        """Return the word that counts an access, wherever it is."""
+        assert offset >= 0
+        return self._write if write else self._read

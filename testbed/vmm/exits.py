@@ -1,10 +1,11 @@
 """Exits of a vCPU: the syndrome is decoded, the device answers, the vCPU goes on.
 
-Reference: ESR_EL2 for a Data Abort and for HVC from a lower Exception level, DDI 0487 D17.2.37; the exit
-qualification of an I/O instruction, Intel SDM volume 3 table 28-5; the mailbox is in
-testbed/spec/vcpu_page.py. Every value in the page is the guest's to write, so each is checked. What no
-device answers reads as zero and is counted. One exit of a vCPU is answered a turn, so a guest that floods
-them delays nobody. Not modelled: exits for any other reason, sign extension, string I/O.
+Reference: ESR_EL2 for a Data Abort, for HVC and for MSR from a lower Exception level, DDI 0487 D17.2.37; the
+exit qualification of an I/O instruction, Intel SDM volume 3 table 28-5; the mailbox is in
+testbed/spec/vcpu_page.py. Before a vCPU goes on, its list registers are filled. Every value in the page is
+the guest's to write, so each is checked. What no device answers reads as zero and is counted. One exit of a
+vCPU is answered a turn, so a guest that floods them delays nobody. Not modelled: exits for any other reason,
+sign extension, string I/O.
 """
 
 from functools import partial
@@ -13,10 +14,13 @@ from typing import Final, Protocol
 from testbed.messages.doorbell import Ringer
 from testbed.native import ExitRequests, Pinned
 from testbed.observe.counters import WORD_BYTES, Counters
+from testbed.spec import gic
 from testbed.spec import vcpu_page as spec
 from testbed.vmm.bus import Bus, Window
 from testbed.vmm.hypercalls import Hypercalls
 
+_SGI1R: Final = spec.system_register_iss(gic.ICC_SGI1R_EL1)
+_DIR: Final = spec.system_register_iss(gic.ICC_DIR_EL1)
 _KNOWN_MAX: Final = 4096
 """Accesses whose device is remembered: a guest chooses which it makes."""
 
@@ -56,13 +60,37 @@ class _Space:
         return window
 
 
+class VcpuInterrupts(Protocol):
+    """The interrupt controller's side of one vCPU."""
+
+    def enter(self) -> None:
+        """The vCPU goes on next: fill its list registers."""
+        ...
+
+    def send_sgi(self, value: int) -> None:
+        """Do what a write of ICC_SGI1R_EL1 asks for."""
+        ...
+
+    def deactivate(self, intid: int) -> None:
+        """Do what a write of ICC_DIR_EL1 asks for."""
+        ...
+
+
 class ExitHandler:
     """Answers the exits of one vCPU. `ports` has what answers port I/O."""
 
     def __init__(
-        self, page: Pinned, bus: Bus, ports: Bus, bell: Ringer, counters: Counters, report: Report
+        self,
+        page: Pinned,
+        bus: Bus,
+        ports: Bus,
+        interrupts: VcpuInterrupts,
+        bell: Ringer,
+        counters: Counters,
+        report: Report,
     ) -> None:
-        self.requests = ExitRequests(page)
+        self.requests = ExitRequests(page, interrupts.enter)
+        self._interrupts = interrupts
         self._bus, self._bell, self._counters, self._report = bus, bell, counters, report
         self._memory, self._ports = _Space(bus, counters, report), _Space(ports, counters, report)
         self._hypercalls = Hypercalls(counters)
@@ -116,12 +144,31 @@ class ExitHandler:
         if reason == spec.EXIT_EXCEPTION and spec.ESR_EC.get(syndrome) == spec.EC_HVC64:
             self._counters.add("exits.hvc")
             self.requests.answer_with(*self._hypercalls.call(*self.requests.registers()))
+        elif reason == spec.EXIT_IRQ:
+            self._counters.add("exits.irq")
+            self.requests.answer(0)
         elif reason == spec.EXIT_IO_INSTRUCTION and _is_port_io(syndrome):
             self.requests.answer(self._port_io(syndrome, data))
+        elif reason == spec.EXIT_EXCEPTION and self._write_system_register(syndrome, data):
+            self._counters.add("exits.sysreg")
+            self.requests.answer(0)
         else:
             self._counters.add("exits.bad_syndrome")
             self._report("vcpu", "bad_syndrome", f"exit for reason {reason} with syndrome {syndrome:#x}")
             self.requests.answer(0)
+
+    def _write_system_register(self, syndrome: int, value: int) -> bool:
+        """Do what a trapped MSR asks for; False: it is none of a register that traps."""
+        if spec.ESR_EC.get(syndrome) != spec.EC_SYSTEM_REGISTER:
+            return False
+        register = syndrome & (spec.ISS_SYS_MASK | spec.ISS_SYS_READ.mask)
+        if register == _SGI1R:
+            self._interrupts.send_sgi(value)
+        elif register == _DIR:
+            self._interrupts.deactivate(gic.LR_VINTID.get(value))
+        else:
+            return False
+        return True
 
     def _port_io(self, qualification: int, data: int) -> int:
         port, size_bytes = spec.IO_PORT.get(qualification), spec.IO_SIZE.get(qualification) + 1

@@ -18,6 +18,7 @@ from testbed.messages.control import (
     StopCapture,
     ToProcess,
 )
+from testbed.messages.doorbell import Doorbell, vcpu_inbox
 from testbed.messages.entries import (
     E1000Entry,
     ExternalEntry,
@@ -44,7 +45,7 @@ from testbed.vmm.external import ExternalGuest
 from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.interposers import Interposers
-from testbed.vmm.interrupt_line import VcpuEdge
+from testbed.vmm.interrupt_line import SpiEdge
 from testbed.vmm.its_driver import ItsDriver
 from testbed.vmm.passthrough import HostParts, Passthrough, PhysicalMemory
 from testbed.vmm.pf_driver import PfDriver
@@ -82,22 +83,26 @@ class Vmm:
     def _add_vm(self, guest: GuestEntry) -> Vm:
         segments = self._parts.segments
         vcpu = segments[f"{guest.name}.vcpu"]
-        bell = self._parts.doorbell(Bell(vcpu.pinned, vcpu_page.BELL_TO_VCPU), guest.name)
+        bells = [self._bell(guest, vcpu.pinned, number) for number in range(guest.vcpus)]
         ram, tables = segments[f"{guest.name}.ram"], segments[f"{guest.name}.stage2"]
-        vm = Vm(guest, ram, tables, vcpu, self._parts.counters, bell)
 
         def report(device: str, reason: str, detail: str) -> None:
             self._report(guest.name, device, reason, detail)
 
-        exits = vm.add_exits(report)
-        self._loop.watch.add(exits.requests, exits.handle)
-        self._loop.watch.add_bell(vm.from_guest)
+        vm = Vm(guest, ram, tables, vcpu, self._parts.counters, bells, report)
+        for exits, bell in zip(vm.exits, vm.from_guest, strict=True):
+            self._loop.watch.add(exits.requests, exits.handle)
+            self._loop.watch.add_bell(bell)
         for nic in guest.nics:
             if isinstance(nic, VfEntry) or nic.backend == "peer":
                 continue
             self._attach(nic, self._add_device(vm, nic, report), vm.counter_page(), report)
-        exits.handle()  # one asked for before `exits` was made is no change that it would see
         return vm
+
+    def _bell(self, guest: GuestEntry, pages: Pinned, number: int) -> Doorbell:
+        """Return what rings a vCPU."""
+        bell = Bell(pages, number * vcpu_page.VCPU_PAGE.size + vcpu_page.BELL_TO_VCPU)
+        return self._parts.doorbell(bell, vcpu_inbox(guest.name, number))
 
     def _add_device(self, vm: Vm, nic: ServedEntry, report: Report) -> Device:
         match nic:
@@ -196,7 +201,7 @@ class Vmm:
 
     def _give(self, passthrough: Passthrough, vm: Vm, vf: VfEntry) -> None:
         counters = self._parts.counters
-        edges = [VcpuEdge(vm.vcpu_page, intid, vm.bell, counters, "interrupts.vf") for intid in vf.intids]
+        edges = [SpiEdge(vm.vgic, intid, counters, "interrupts.vf") for intid in vf.intids]
         passthrough.give(vf, vm, self._parts.segments[vf.window], edges)
 
     def _attach(self, nic: ServedEntry, device: Port, counters: Pinned, report: Report) -> None:
@@ -240,8 +245,8 @@ class Vmm:
         for external in self.externals:
             external.tick()
         counters = self._parts.counters
-        counters.set("bell.asked", sum(vm.bell.asked for vm in self.vms))
-        counters.set("bell.sent", sum(vm.bell.sent for vm in self.vms))
+        counters.set("bell.asked", sum(bell.asked for vm in self.vms for bell in vm.bells))
+        counters.set("bell.sent", sum(bell.sent for vm in self.vms for bell in vm.bells))
         sinks = self.sinks.values()
         frames = sum(counters[f"{port}.frames_out"] for port in self._ports)
         counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))
@@ -273,7 +278,8 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the vmm until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, VmmEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.guests) + len(entry.physical) + 1)
+    vcpus = sum(guest.vcpus for guest in entry.guests)
+    parts = ProcessParts(plan, descriptors, run_dir, peers=vcpus + len(entry.physical) + 1)
     try:
         vmm = Vmm(parts, entry)
         parts.ready()

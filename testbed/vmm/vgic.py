@@ -65,21 +65,25 @@ class Vgic:
 
     # what devices do
 
-    def pulse(self, intid: int) -> None:
-        """Give an SPI one edge; a level-sensitive one does not notice."""
+    def pulse(self, intid: int) -> bool:
+        """Give an SPI one edge; False: it is level-sensitive and does not notice, or was pending already."""
         spis, bit = self.spis, 1 << intid - _SPI_FIRST
-        if spis.edge & bit:
-            spis.latched |= bit
-            if spis.enabled & bit:
-                self._tell(intid - _SPI_FIRST, bit)
+        if not spis.edge & ~spis.latched & bit:
+            return False
+        spis.latched |= bit
+        if spis.enabled & bit:
+            self._tell(intid - _SPI_FIRST, bit)
+        return True
 
-    def set_level(self, intid: int, asserted: bool) -> None:
-        """Assert or deassert an SPI's line."""
+    def set_level(self, intid: int, asserted: bool) -> bool:
+        """Assert or deassert an SPI's line; False: it is so already."""
         spis, bit = self.spis, 1 << intid - _SPI_FIRST
-        if bool(spis.line & bit) != asserted:
-            spis.set_line(bit, asserted)
-            if (spis.enabled | spis.listed) & bit:
-                self._tell(intid - _SPI_FIRST, bit)
+        if bool(spis.line & bit) == asserted:
+            return False
+        spis.set_line(bit, asserted)
+        if (spis.enabled | spis.listed) & bit:
+            self._tell(intid - _SPI_FIRST, bit)
+        return True
 
     def send_lpi(self, cpu: int, intid: int) -> None:
         """Make an LPI of a vCPU pending; one that there is not, or LPIs being off, is ignored (§6.1)."""

@@ -53,6 +53,10 @@ class Shared(Protocol):
         """Tell every vCPU that one of these SPIs concerns."""
         ...
 
+    def send_sgi(self, source: int, value: int) -> None:
+        """Do what vCPU `source` asks for by a write of ICC_SGI1R_EL1."""
+        ...
+
 
 @dataclass(slots=True)
 class Slot:
@@ -109,18 +113,19 @@ class VgicCpu:
         self.spilled: list[tuple[Bank, int]] = []
         """Active interrupts without a list register, best first."""
         self._stored: tuple[int, ...] = ()
-        self._in_exit = self._asked = self._synced = False
+        self.is_out: Callable[[], bool] = lambda: False
+        """An exit of the vCPU waits for its answer."""
+        self._asked = self._synced = False
         self._dirty = True
         registers.vmcr = RESET_VMCR
 
     # the vCPU comes and goes
 
-    def exit(self) -> None:
-        """The vCPU is out and waits for its exit's answer."""
-        self._in_exit, self._synced = True, False
-
     def enter(self) -> None:
         """Give the vCPU what there is for it; its exit is answered next."""
+        changed = self._asked or self._dirty or self._synced or self.private.line
+        if not changed and self.registers.quiet:
+            return
         if self._asked:
             self._asked = False
             self.registers.exit_taken()
@@ -130,20 +135,20 @@ class VgicCpu:
         if self._dirty or self._synced or more or self.registers.load()[:-1] != self._stored:
             self.sync()
             self._flush(hardware)
-        self._in_exit = False
+            self._synced = False
 
     def update(self) -> None:
         """Something that concerns this vCPU has changed: it gets to know at once."""
         self._dirty = True
-        if self._in_exit:
+        if self.is_out():
             return
         if self.registers.claim():
-            self._synced = False
             self.sync()
             if self._asked:
                 self._asked = False
                 self.registers.exit_taken()
             self._flush(self._sample())
+            self._synced = False
             self.registers.release()
             if self.slots:
                 self._bell.ring()
@@ -316,6 +321,10 @@ class VgicCpu:
         return any(slot.bank is bank and slot.bit & members for slot in self.slots) or any(
             of is bank and bit & members for of, bit in self.spilled
         )
+
+    def send_sgi(self, value: int) -> None:
+        """Do what a write of ICC_SGI1R_EL1 asks for, which traps."""
+        self._shared.send_sgi(self.number, value)
 
     def deactivate(self, intid: int) -> None:
         """Do what a write of ICC_DIR_EL1 asks for that was trapped."""

@@ -1,13 +1,14 @@
-"""One virtual machine as its hypervisor has it: memory, stage-2 tables, exits and devices.
+"""One virtual machine as its hypervisor has it: memory, stage-2 tables, interrupt controller, exits, devices.
 
-Assembled from its plan entry. Reference: design, "Processes, and what each can touch". Not modelled: more
-than one vCPU, memory that comes or goes while the guest runs.
+Assembled from its plan entry. Reference: design, "Processes, and what each can touch". Not modelled: memory
+that comes or goes while the guest runs.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-from testbed.address import Hpa
+from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA, Hpa
 from testbed.e1000.device import E1000, E1000Config
 from testbed.errors import DeviceError
 from testbed.memory.host import FrameAllocator, HostMemory
@@ -15,19 +16,22 @@ from testbed.memory.segment import Segment
 from testbed.memory.tables import TableBuilder
 from testbed.messages.doorbell import Ringer
 from testbed.messages.entries import E1000Entry, GuestEntry, VirtioNetEntry
-from testbed.native import Bell, Pinned, Regions, SharedWords
+from testbed.native import Bell, ListRegisters, Pinned, Regions, SharedWords
 from testbed.net.mac import parse_mac
 from testbed.observe.counters import Counters
 from testbed.spec import e1000 as e1000_spec
-from testbed.spec import vcpu_page
+from testbed.spec import gic_registers, vcpu_page
 from testbed.spec import virtio as virtio_spec
 from testbed.virtio.mmio import VirtioMmio
 from testbed.virtio.net import VirtioNet
 from testbed.virtio.net_config import NetConfig
 from testbed.vmm.bus import Bus
-from testbed.vmm.exit_counts import ExitCounts
+from testbed.vmm.exit_counts import ExitCounts, GicExitCounts
 from testbed.vmm.exits import ExitHandler, Report
-from testbed.vmm.interrupt_line import VcpuEdge, VcpuLevel
+from testbed.vmm.interrupt_line import SpiEdge, SpiLine
+from testbed.vmm.vgic import VcpuParts, Vgic
+from testbed.vmm.vgic_distributor import Distributor
+from testbed.vmm.vgic_redistributor import Redistributor
 
 Device = VirtioNet | E1000
 """Every kind of NIC that is served here."""
@@ -43,29 +47,64 @@ class Vm:
         tables: Segment,
         vcpu: Segment,
         counters: Counters,
-        bell: Ringer,
+        bells: Sequence[Ringer],
+        report: Report,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """`bells` ring the vCPUs."""
         self.entry, self.name = entry, entry.name
-        self.ram, self.vcpu_page = ram, vcpu.pinned
+        self.ram = ram
+        self.pages = [Pinned(page) for page in _pages(vcpu, entry.vcpus)]
         self.memory = Regions()
         self.memory.add(entry.ram_gpa, ram.pinned)
         self.bus, self.ports = Bus(), Bus()
-        self.bell = bell
-        self.from_guest = Bell(vcpu.pinned, vcpu_page.BELL_TO_VMM)
+        self.bells = bells
+        self.from_guest = [Bell(page, vcpu_page.BELL_TO_VMM) for page in self.pages]
         self.nics: list[Device] = []
         self._counters, self._counter_page = counters, Pinned(counters.buffer)
         self._doorbells = 0
         self.stage2 = _map_ram(entry, ram, tables)
+        self.vgic = self._add_vgic(report, clock)
+        self.exits = [
+            ExitHandler(page, self.bus, self.ports, cpu, bell, counters, report)
+            for page, cpu, bell in zip(self.pages, self.vgic.cpus, bells, strict=True)
+        ]
+        """What answers the exits of each vCPU."""
+        for handler, cpu in zip(self.exits, self.vgic.cpus, strict=True):
+            cpu.is_out = partial(getattr, handler.requests, "ready")
 
-    def add_exits(self, report: Report) -> ExitHandler:
-        """Return what answers this guest's exits."""
-        return ExitHandler(self.vcpu_page, self.bus, self.ports, self.bell, self._counters, report)
+    def _add_vgic(self, report: Report, clock: Callable[[], int]) -> Vgic:
+        """Build the interrupt controller behind its registers."""
+        parts = [
+            VcpuParts(ListRegisters(page), SharedWords(page), bell)
+            for page, bell in zip(self.pages, self.bells, strict=True)
+        ]
+        counters = self._counters
+        vgic = Vgic(parts, counters, lambda reason, detail: report("gic", reason, detail), clock)
+
+        counts = GicExitCounts(counters)
+
+        def odd() -> None:
+            counters.add("vgic.odd_access")
+
+        self.bus.add(GUEST_GICD_GPA, gic_registers.GICD_BYTES, Distributor(vgic, odd), counts)
+        for cpu in vgic.cpus:
+            is_last = cpu.number == len(parts) - 1
+            redistributor = Redistributor(vgic, cpu, is_last, self._byte, odd)
+            gpa = GUEST_GICR_GPA + cpu.number * gic_registers.GICR_V3_STRIDE_BYTES
+            self.bus.add(gpa, gic_registers.GICR_V3_STRIDE_BYTES, redistributor, counts)
+        return vgic
+
+    def _byte(self, gpa: int) -> int | None:
+        """Return a byte of the guest's RAM; None where there is none."""
+        at = gpa - self.entry.ram_gpa
+        return self.ram.view[at] if 0 <= at < self.ram.size_bytes else None
 
     def add_virtio_net(
         self, nic: VirtioNetEntry, changed: Callable[[VirtioNet], None], report: Report
     ) -> VirtioNet:
         """Build a virtio-net device behind its register block and its doorbell."""
-        interrupt = VcpuEdge(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.virtio")
+        interrupt = SpiEdge(self.vgic, nic.intid, self._counters, "interrupts.virtio")
         device = VirtioNet(
             net_config(nic),
             self.memory,
@@ -93,7 +132,7 @@ class Vm:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> E1000:
         """Build an 82540EM behind its memory BAR and its I/O BAR."""
-        line = VcpuLevel(self.vcpu_page, nic.intid, self.bell, self._counters, "interrupts.e1000")
+        line = SpiLine(self.vgic, nic.intid, self._counters, "interrupts.e1000")
         device = E1000(
             E1000Config(nic.name, parse_mac(nic.mac)),
             self.memory,
@@ -122,10 +161,17 @@ class Vm:
                 f"guest {self.name}: a vCPU page has room for {vcpu_page.DOORBELL_MATCHES} doorbells"
             )
         base = vcpu_page.VCPU_PAGE.offset("doorbells") + self._doorbells * vcpu_page.DOORBELL_MATCH.size
-        words = SharedWords(self.vcpu_page)
-        words.store64(base + vcpu_page.DOORBELL_MATCH.offset("gpa"), gpa)
-        words.store32(base + vcpu_page.DOORBELL_MATCH.offset("valid"), 1)
+        for page in self.pages:
+            words = SharedWords(page)
+            words.store64(base + vcpu_page.DOORBELL_MATCH.offset("gpa"), gpa)
+            words.store32(base + vcpu_page.DOORBELL_MATCH.offset("valid"), 1)
         self._doorbells += 1
+
+
+def _pages(segment: Segment, vcpus: int) -> Iterator[memoryview]:
+    """Yield the page of each vCPU."""
+    for number in range(vcpus):
+        yield segment.view[number * vcpu_page.VCPU_PAGE.size : (number + 1) * vcpu_page.VCPU_PAGE.size]
 
 
 def _map_ram(entry: GuestEntry, ram: Segment, tables: Segment) -> TableBuilder:

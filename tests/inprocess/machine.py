@@ -16,6 +16,7 @@ from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.drivers.e1000 import E1000Driver
 from testbed.guest.drivers.virtio_net import VirtioNetDriver
 from testbed.guest.flows import QUIET_NS, Flows
+from testbed.guest.gic import GicDriver
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.nics import NicParts, bring_up
 from testbed.guest.ram import RamAllocator
@@ -26,7 +27,7 @@ from testbed.memory.host import HostMemory
 from testbed.memory.segment import Segment
 from testbed.messages.control import Collect, Expect, FromProcess, Received, Sent, Start
 from testbed.messages.entries import E1000Entry, FlowEntry, GuestEntry, ServedEntry, VirtioNetEntry
-from testbed.native import Pinned, Watch
+from testbed.native import Pinned, VirtualCpuInterface, Watch
 from testbed.net.bridge import Bridge
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
 from testbed.observe.counters import Counters
@@ -139,7 +140,8 @@ class GuestMachine:
         memory = GuestMemory(HostMemory([self.ram, self.tables]), Hpa(self.entry.stage2_hpa))
         self.vcpu = Vcpu(self.page, memory, self.kick, self._leave, self.counters)
         self.allocator = RamAllocator(memory, Gpa(self.entry.ram_gpa), RAM_BYTES)
-        self.interrupts = Interrupts(self.page, self.counters, self.host.clock)
+        gic = GicDriver(self.vcpu, VirtualCpuInterface(self.page))
+        self.interrupts = Interrupts(gic, self.vcpu, self.counters, self.host.clock)
         if isinstance(self.nic_device, VirtioNet) and self.device.device.status:
             self.vcpu.store(self.nic.mmio_gpa + virtio.MMIO["Status"].offset, 0)
             self.ram.view[:] = bytes(RAM_BYTES)
@@ -147,6 +149,7 @@ class GuestMachine:
     def boot(self) -> None:
         """Bring the NIC up with our own driver."""
         self.power_on()
+        self.interrupts.driver.start()
         parts = NicParts(self.vcpu, self.allocator, self.counters, self.interrupts, self._wait)
         self.nic_driver = bring_up(parts, self.nic_entry, 0)
         self.receiver = Receiver(self.nic_driver, self.counters, "nic0.foreign_frames", self.host.clock)
@@ -228,8 +231,9 @@ class HostMachine:
         entry = {"virtio-net": _virtio_net, "e1000": _e1000}[str(kind)](f"{name}.nic0", mac_text(index))
         guest = GuestMachine(self, index, msgspec.structs.replace(entry, **changes))
         bell = RecordingDoorbell(guest.page, vcpu_page.BELL_TO_VCPU)
-        vm = Vm(guest.entry, guest.ram, guest.tables, guest.vcpu_segment, self.counters, bell)
-        guest.vm, guest.exits = vm, vm.add_exits(self.reports)
+        segments = guest.ram, guest.tables, guest.vcpu_segment
+        vm = Vm(guest.entry, *segments, self.counters, [bell], self.reports, self.clock)
+        guest.vm, guest.exits = vm, vm.exits[0]
         self.watch.add(guest.exits.requests, guest.exits.handle)
         guest.nic_device = self._device(vm, guest.nic_entry)
         offset = self.counters.offset(f"{guest.nic_entry.name}.frames_in")

@@ -81,7 +81,7 @@ def test_the_driver_resets_the_device_through_its_ports_only_where_it_is_told_so
 def test_a_guest_that_has_nothing_to_do_rests_and_a_frame_wakes_it() -> None:
     host = pair("virtio-net", "e1000")
     host.settle()
-    bell = host.guests[1].vm.bell
+    bell = host.guests[1].vm.bells[0]
     asked, interrupts = bell.asked, host.counters["interrupts.e1000"]
     host.start(host.flow("a", "b", count=1))
     host.settle(host.guests[0])

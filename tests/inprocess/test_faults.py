@@ -187,7 +187,10 @@ def _leave_without_waiting(guest: GuestMachine, number: int) -> None:
     page[offset : offset + 4] = (0x8000_0000 + number).to_bytes(4, "little")
 
 
-@pytest.mark.parametrize("member", ["exit_reply", "to_vcpu_armed", "pending", "doorbells"])
+@pytest.mark.parametrize(
+    "member",
+    ["exit_reply", "to_vcpu_armed", "doorbells", "run_state", "force_exit", "ich_lr", "ich_hcr", "ich_vmcr"],
+)
 def test_guest_that_writes_what_is_the_vmm_s_harms_only_itself(member: str) -> None:
     host = HostMachine("a", "b", "c")
     page, offset = host.guest("a").vcpu_segment.view, vcpu_page.VCPU_PAGE.offset(member)

@@ -4,11 +4,18 @@ A vCPU that is asked to exit, or whose maintenance or timer interrupt is asserte
 process has it do; doorbells are recorded.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA, GUEST_RAM_GPA
 from testbed.native import ListRegisters, Pinned, SharedWords, VirtualCpuInterface
 from testbed.observe.counters import Counters
 from testbed.spec import gic
+from testbed.spec import gic_registers as registers
 from testbed.spec import vcpu_page as page_spec
 from testbed.vmm.vgic import VcpuParts, Vgic
+from testbed.vmm.vgic_cpu import VgicCpu
 from testbed.vmm.vgic_distributor import Distributor
 from testbed.vmm.vgic_redistributor import Redistributor
 from tests.support.recorders import ManualClock, RecordingDoorbell, RecordingFaults
@@ -29,6 +36,7 @@ class RigVcpu:
         self.bell = RecordingDoorbell(self.page, page_spec.BELL_TO_VCPU)
         self.cpu = VirtualCpuInterface(self.page)
         self.exits = self.maintenance = 0
+        self.is_out = False
 
 
 class VgicRig:
@@ -40,6 +48,8 @@ class VgicRig:
         self.vcpus = [RigVcpu() for _ in range(count)]
         parts = [VcpuParts(vcpu.registers, vcpu.words, vcpu.bell) for vcpu in self.vcpus]
         self.vgic = Vgic(parts, self.counters, self.faults, self.clock)
+        for vcpu, cpu in zip(self.vcpus, self.vgic.cpus, strict=True):
+            cpu.is_out = partial(getattr, vcpu, "is_out")
         self.table = bytearray(1024)
         odd = self._odd
         self.distributor = Distributor(self.vgic, odd)
@@ -64,9 +74,16 @@ class VgicRig:
 
     def exit(self, number: int = 0) -> None:
         """Leave the guest and come back."""
-        self.vcpus[number].exits += 1
-        self.vgic.cpus[number].exit()
+        with self.out(number):
+            self.vcpus[number].exits += 1
+
+    @contextmanager
+    def out(self, number: int = 0) -> Iterator[VgicCpu]:
+        """The vCPU is out, and goes on afterwards."""
+        self.vcpus[number].is_out = True
+        yield self.vgic.cpus[number]
         self.vgic.cpus[number].enter()
+        self.vcpus[number].is_out = False
 
     def settle(self) -> None:
         """Have every vCPU exit that has to."""
@@ -103,12 +120,15 @@ class VgicRig:
     def deactivate(self, intid: int, number: int = 0) -> None:
         """Write ICC_DIR, which traps where the hypervisor wants to know."""
         if self.vcpus[number].cpu.traps_deactivate:
-            self.vgic.cpus[number].exit()
-            self.vgic.cpus[number].deactivate(intid)
-            self.vgic.cpus[number].enter()
+            with self.out(number) as cpu:
+                cpu.deactivate(intid)
         else:
             self.vcpus[number].cpu.deactivate(intid)
         self.settle()
+
+    def guest(self, number: int = 0) -> "RigGuest":
+        """Return a vCPU as its kernel has it."""
+        return RigGuest(self, number)
 
     def take_all(self, number: int = 0) -> list[int]:
         """Acknowledge and end until there is nothing; return the INTIDs in order."""
@@ -117,3 +137,48 @@ class VgicRig:
             taken.append(intid)
             self.end(intid, number)
         return taken
+
+
+class RigGuest:
+    """A vCPU whose loads and stores reach the controller's registers, each by an exit."""
+
+    def __init__(self, rig: VgicRig, number: int) -> None:
+        self._rig, self._number = rig, number
+        self.interface = rig.vcpus[number].cpu
+        self.page = rig.vcpus[number].page
+        self.exits = 0
+
+    def load(self, gpa: int, size_bytes: int = 4) -> int:
+        device, offset = self._find(gpa)
+        return self._leave(lambda: device.read(offset, size_bytes))
+
+    def store(self, gpa: int, value: int, size_bytes: int = 4) -> None:
+        if gpa >= GUEST_RAM_GPA:
+            self._rig.table[gpa - CONFIG_TABLE] = value
+            return
+        device, offset = self._find(gpa)
+        self._leave(partial(_done, device.write, offset, size_bytes, value))
+
+    def write_system_register(self, register: gic.SystemRegister, value: int) -> None:
+        assert register == gic.ICC_SGI1R_EL1
+        self._leave(partial(_done, self._rig.vgic.send_sgi, self._number, value))
+
+    def take_physical_interrupt(self) -> None:
+        self._leave(lambda: 0)
+
+    def _leave(self, serve: Callable[[], int]) -> int:
+        self.exits += 1
+        with self._rig.out(self._number):
+            return serve()
+
+    def _find(self, gpa: int) -> tuple[Distributor | Redistributor, int]:
+        if gpa < GUEST_GICR_GPA:
+            return self._rig.distributor, gpa - GUEST_GICD_GPA
+        number, offset = divmod(gpa - GUEST_GICR_GPA, registers.GICR_V3_STRIDE_BYTES)
+        return self._rig.redistributors[number], offset
+
+
+def _done(act: Callable[..., None], *values: int) -> int:
+    """Do what has no result."""
+    act(*values)
+    return 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.native import Pinned, SharedWords
+from testbed.native import ListRegisters, Pinned, SharedWords
 from testbed.observe.catalogue import EXIT_REASONS, vmm_counter_names
 from testbed.observe.counters import Counters
 from testbed.spec import vcpu_page as spec
@@ -15,7 +15,8 @@ from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.vmm.bus import Bus
 from testbed.vmm.exit_counts import ExitCounts
 from testbed.vmm.exits import ExitHandler
-from tests.support.recorders import RecordingDoorbell, RecordingReports
+from testbed.vmm.vgic import VcpuParts, Vgic
+from tests.support.recorders import ManualClock, RecordingDoorbell, RecordingFaults, RecordingReports
 
 PAGE: Final = spec.VCPU_PAGE
 DEVICE_GPA: Final = 0x0A00_0000
@@ -55,8 +56,15 @@ class Bench:
         self.counters, self.reports = Counters(vmm_counter_names([])), RecordingReports()
         self.ports, ports = Memory(), Bus()
         ports.add(PORT, WINDOW, self.ports)
-        self.exits = ExitHandler(self.page, bus, ports, self.bell, self.counters, self.reports)
+        self.faults = RecordingFaults()
+        parts = VcpuParts(ListRegisters(self.page), self.words, self.bell)
+        self.vgic = Vgic([parts], self.counters, self.faults, ManualClock())
+        self.exits = self.handler(bus, ports)
         self.number = 0
+
+    def handler(self, bus: Bus, ports: Bus) -> ExitHandler:
+        cpu = self.vgic.cpus[0]
+        return ExitHandler(self.page, bus, ports, cpu, self.bell, self.counters, self.reports)
 
     def ask(self, esr: int, gpa: int, data: int = 0, reason: int = 0) -> None:
         """Leave the guest."""
@@ -110,7 +118,7 @@ def test_exits_nothing_asked_for_is_nothing_done(bench: Bench) -> None:
 
 def test_exits_asked_for_before_the_vmm_looked_is_answered(bench: Bench) -> None:
     bench.ask(syndrome(4, write=False), DEVICE_GPA)
-    late = ExitHandler(bench.page, Bus(), Bus(), bench.bell, bench.counters, bench.reports)
+    late = bench.handler(Bus(), Bus())
     assert late.handle()
     assert bench.words.load32(PAGE.offset("exit_reply")) == 1
 
@@ -204,13 +212,32 @@ def test_exits_port_of_no_device_is_counted(bench: Bench) -> None:
         (30, io_instruction(PORT, 4, read=True, other_bits=1 << 5)),  # REP
         (30, io_instruction(PORT, 3, read=True)),
         (30, io_instruction(PORT, 8, read=False)),
-        (1, 0),
+        (0, 0x18 << 26 | 1 << 25 | 0x3A3816),  # MSR of a register that does not trap
+        (0, 0x18 << 26 | 1 << 25 | 1),  # MRS
         (0xFFFF_FFFF, syndrome(4, write=False)),
     ],
 )
 def test_exits_for_any_other_reason_are_counted(bench: Bench, reason: int, syndrome: int) -> None:
     assert bench.leave(syndrome, DEVICE_GPA, reason=reason) == 0
     assert bench.counted() == {"exits.bad_syndrome": 1}
+
+
+def test_exits_for_an_interrupt_fill_the_list_registers(bench: Bench) -> None:
+    private, groups = bench.vgic.cpus[0].private, 2
+    private.enabled = private.group1 = 1 << 3
+    bench.vgic.groups = groups
+    private.latched = 1 << 3
+    assert bench.leave(0, 0, reason=1) == 0
+    assert bench.counted() == {"exits.irq": 1}
+    assert bench.words.load64(PAGE.offset("ich_lr")) == 3 | 1 << 60 | 1 << 62
+
+
+def test_exits_for_icc_sgi1r_send_an_sgi(bench: Bench) -> None:
+    """EC 0x18, Op0 3, Op2 5, Op1 0, CRn 12, CRm 11, a write: typed from DDI 0487 D17.2.37."""
+    iss = 3 << 20 | 5 << 17 | 0 << 14 | 12 << 10 | 11 << 1
+    bench.leave(0x18 << 26 | 1 << 25 | iss, 0, data=7 << 24 | 1)
+    assert bench.counted() == {"exits.sysreg": 1}
+    assert bench.vgic.cpus[0].private.latched == 1 << 7
 
 
 HVC: Final = 0x16 << 26 | 1 << 25
@@ -248,7 +275,8 @@ def test_exits_to_a_register_that_counts_are_counted_the_first_time_and_every_ti
     counters = Counters(vmm_counter_names([], {"a.nic0": (MAP,)}))
     bus, device = Bus(), Memory()
     bus.add(DEVICE_GPA, WINDOW, device, ExitCounts(counters, "a.nic0", MAP))
-    bench.exits = ExitHandler(bench.page, bus, Bus(), bench.bell, counters, bench.reports)
+    bench.counters = counters
+    bench.exits = bench.handler(bus, Bus())
     for _ in range(3):
         bench.leave(syndrome(4, write=True), DEVICE_GPA + 8, 7)
         bench.leave(syndrome(1, write=False), DEVICE_GPA + 9)

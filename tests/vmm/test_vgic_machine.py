@@ -174,9 +174,8 @@ class VgicMachine(RuleBasedStateMachine):
     @rule(source=cpus, intid=st.sampled_from([0, 1, 15]), listed=st.integers(0, 3), all_others=st.booleans())
     def sgi(self, source: int, intid: int, listed: int, all_others: bool) -> None:
         value = gic.SGI_INTID.put(intid) | gic.SGI_IRM.put(all_others) | listed
-        self.rig.vgic.cpus[source].exit()
-        self.rig.vgic.send_sgi(source, value)
-        self.rig.vgic.cpus[source].enter()
+        with self.rig.out(source) as sender:
+            sender.send_sgi(value)
         self.rig.settle()
         for cpu in range(VCPUS):
             if (cpu != source) if all_others else listed >> cpu & 1:

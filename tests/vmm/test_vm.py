@@ -5,9 +5,10 @@ import pytest
 
 from testbed.address import GUEST_RAM_GPA, Hpa
 from testbed.errors import DeviceError, MemoryFault
+from testbed.guest.gic import GicDriver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
-from testbed.native import SharedWords
+from testbed.native import SharedWords, VirtualCpuInterface
 from testbed.spec import vcpu_page
 from testbed.spec import virtio as spec
 from testbed.spec.page_table import DFSC_TRANSLATION_L0
@@ -59,10 +60,14 @@ def test_vm_tells_the_vcpu_which_store_is_a_doorbell(guest: GuestMachine) -> Non
     assert words.load32(base + MATCH.size + MATCH.offset("valid")) == 0
 
 
-def test_vm_device_s_interrupt_is_its_intid_in_the_page(guest: GuestMachine) -> None:
+def test_vm_device_s_interrupt_is_its_intid_of_the_guest_s_controller(guest: GuestMachine) -> None:
+    guest.power_on()
+    driver = GicDriver(guest.vcpu, VirtualCpuInterface(guest.page))
+    driver.start()
+    driver.enable_spi(guest.nic.intid, edge=True)
     guest.device.device.raise_interrupt(spec.INTERRUPT_USED)
-    word = vcpu_page.VCPU_PAGE.offset("pending", guest.nic.intid // 64)
-    assert SharedWords(guest.page).load64(word) == 1 << guest.nic.intid % 64
+    assert driver.interface.enter()
+    assert driver.interface.acknowledge() == guest.nic.intid
 
 
 def test_vm_with_more_doorbells_than_its_page_holds_is_refused(
@@ -85,4 +90,4 @@ def test_vm_whose_tables_are_elsewhere_than_planned_is_refused(
     entry = msgspec.structs.replace(guest.entry, stage2_hpa=guest.entry.stage2_hpa + 4096)
     bell = RecordingDoorbell(guest.page)
     with pytest.raises(DeviceError, match=r"^guest a: stage-2 root at 0x[0-9a-f]+, planned at 0x[0-9a-f]+$"):
-        Vm(entry, guest.ram, guest.tables, guest.vcpu_segment, host.counters, bell)
+        Vm(entry, guest.ram, guest.tables, guest.vcpu_segment, host.counters, [bell], host.reports)
