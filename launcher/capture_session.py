@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from launcher.problems import did_you_mean
-from launcher.processes import VMM
 from testbed.errors import ConfigError, PeerGone
 from testbed.messages.control import CaptureStarted, CaptureStopped, StartCapture, StopCapture
-from testbed.messages.entries import GuestEntry, NicEntry, Plan, VmmEntry
+from testbed.messages.entries import NicEntry, Plan, VmmEntry
 
 if TYPE_CHECKING:
     from launcher.run import Run
@@ -71,10 +70,10 @@ class CaptureSession:
     async def serve(self, request: Capture) -> None:
         """Begin the capture, say so, wait until it is no longer wanted or has ended, and say what it has."""
         try:
-            guest, nic = find_nic(self._run.plan, request.nic)
+            vmm, nic = find_nic(self._run.plan, request.nic)
             if not nic.interposable:
                 raise ConfigError(f"{nic.name} cannot be captured: {nic.hidden}")
-            await self._last(_vmm_of(self._run.plan, guest), nic.name, request)
+            await self._last(vmm, nic.name, request)
         except ConfigError as error:
             await self._say(NotCaptured(error.problems[0]))
         except PeerGone as error:
@@ -113,25 +112,27 @@ class CaptureSession:
         await self._writer.drain()
 
 
-def find_nic(plan: Plan, name: str) -> tuple[GuestEntry, NicEntry]:
-    """Return the NIC that `GUEST` (its first) or `GUEST.nicN` names. Raises ConfigError."""
-    guests = {p.entry.name: p.entry for p in plan.processes if isinstance(p.entry, GuestEntry)}
+def find_nic(plan: Plan, name: str) -> tuple[str, NicEntry]:
+    """Return the NIC that `GUEST` (its first) or `GUEST.nicN` names, and its vmm. Raises ConfigError."""
+    guests = _nics_of(plan)
     guest_name, dot, _ = name.partition(".")
-    guest = guests.get(guest_name)
-    if guest is None:
+    if guest_name not in guests:
         hint = did_you_mean(guest_name, guests) or f"; the guests are {', '.join(list(guests)[:8])}"
         raise ConfigError(f"topology {plan.topology} has no guest {guest_name}{hint}")
     wanted = name if dot else f"{guest_name}.nic0"
-    for nic in guest.nics:
+    vmm, nics = guests[guest_name]
+    for nic in nics:
         if nic.name == wanted:
-            return guest, nic
-    there = ", ".join(nic.name for nic in guest.nics) or "no NIC"
+            return vmm, nic
+    there = ", ".join(nic.name for nic in nics) or "no NIC"
     raise ConfigError(f"guest {guest_name} has {there}, not {wanted}")
 
 
-def _vmm_of(plan: Plan, guest: GuestEntry) -> str:
-    return next(
-        process.name
-        for process in plan.processes
-        if process.role == VMM and isinstance(process.entry, VmmEntry) and process.entry.host == guest.host
-    )
+def _nics_of(plan: Plan) -> dict[str, tuple[str, tuple[NicEntry, ...]]]:
+    """Return the vmm and the NICs of every guest, those that are not ours included."""
+    found: dict[str, tuple[str, tuple[NicEntry, ...]]] = {}
+    for process in plan.processes:
+        if isinstance(process.entry, VmmEntry):
+            found |= {guest.name: (process.name, guest.nics) for guest in process.entry.guests}
+            found |= {guest.name: (process.name, (guest.nic,)) for guest in process.entry.externals}
+    return found

@@ -12,7 +12,15 @@ from rich.table import Table
 from launcher import figures
 from launcher.table import new_table
 from launcher.units import format_duration, format_size
-from testbed.messages.entries import POLL_FOREVER, FlowEntry, GuestEntry, Plan, ProcessPlan
+from testbed.messages.entries import (
+    POLL_FOREVER,
+    FlowEntry,
+    GuestEntry,
+    Plan,
+    ProcessEntry,
+    ProcessPlan,
+    VmmEntry,
+)
 
 
 def plan_view(plan: Plan) -> RenderableType:
@@ -37,7 +45,7 @@ def _process_table(processes: Iterable[ProcessPlan]) -> Table:
         table.add_row(
             escape(process.name),
             escape(entry.host),
-            _nics(guest) if guest else figures.NOTHING,
+            (_nics(guest) if guest else _sockets(entry)) or figures.NOTHING,
             _maps(process),
             format_size(guest.memory_bytes) if guest else figures.NOTHING,
             str(guest.vcpus) if guest else figures.NOTHING,
@@ -49,6 +57,15 @@ def _process_table(processes: Iterable[ProcessPlan]) -> Table:
 
 def _nics(guest: GuestEntry) -> str:
     return "\n".join(f"{nic.name} {nic.mac} {nic.summary}" for nic in guest.nics)
+
+
+def _sockets(entry: ProcessEntry) -> str:
+    """Name the NICs that a vmm gives to guests which are not ours."""
+    externals = entry.externals if isinstance(entry, VmmEntry) else ()
+    return "\n".join(
+        escape(f"{external.nic.name} {external.nic.mac} {external.socket or 'vhost-user'}")
+        for external in externals
+    )
 
 
 def _maps(process: ProcessPlan) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.capture_session import find_nic
 from launcher.nics import VirtioNet
 from launcher.planner import plan_topology
 from launcher.topology import parse_topology
@@ -124,3 +125,9 @@ def test_a_vmm_that_is_started_again_leaves_a_record_of_every_ring() -> None:
 def test_a_vmm_with_guests_of_ours_cannot_be_started_again() -> None:
     text = "name: x\nhosts: {h0: {restart: true}}\nguests: {q: {kind: external}, a: {}}"
     assert "hosts.h0.restart: needs external guests only: a of host h0" in problems(text)
+
+
+def test_its_frames_can_be_looked_at_by_its_name() -> None:
+    plan = plan_topology(parse_topology("name: x\nguests: {a: {}, q: {kind: external}}", directory=HERE))
+    vmm, nic = find_nic(plan, "q")
+    assert (vmm, nic.name, nic.interposable) == ("vmm-h0", "q.nic0", True)
