@@ -90,6 +90,7 @@ class NicData:
         self._outdated = True
         self._bind()
         control.attach(self)
+        self.reset_queues((1 << igb.QUEUES) - 1)
 
     def _direction(self, prefix: str, control: str) -> Direction:
         engine, tails = self.engine, tuple(DoorbellWord() for _ in range(igb.QUEUES))
