@@ -178,6 +178,7 @@ class _Nic:
             window=self.window.name,
             memory=self.memory.name,
             vfs=tuple(owner[1].settings_entry() if owner else VfSettingsEntry() for owner in vfs),
+            ats=self.nic.ats,
             uplink=uplink,
         )
 

@@ -176,15 +176,15 @@ class Supervisor:
     # Messages
 
     async def ask(
-        self, name: str, message: ToProcess | None, reply: type[ReplyT], number: int, also: str = ""
+        self, name: str, message: ToProcess | None, reply: type[ReplyT], number: int, also: Iterable[str] = ()
     ) -> ReplyT:
         """Send a message to a process; return its answer about the flow, capture or request of that number.
 
         Without a message it only waits for what the process will say.
 
-        Raises PeerGone when that process, or the one named in `also`, is gone or ends before the answer.
+        Raises PeerGone when that process, or one named in `also`, is gone or ends before the answer.
         """
-        needed = {name, also} - {""}
+        needed = {name, *also}
         for each in needed:
             if not self.processes[each].alive:
                 raise PeerGone(self._how_gone(each))

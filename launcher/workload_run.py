@@ -72,7 +72,9 @@ class WorkloadRun:
         flow.state = "expecting"
         try:
             message = Expect(flow=entry)
-            await self.supervisor.ask(entry.destination, message, Expecting, entry.id, also=entry.source)
+            await self.supervisor.ask(
+                entry.destination, message, Expecting, entry.id, also=(entry.source, *entry.through)
+            )
         except PeerGone as error:
             await self._give_up(flow, error)
 
@@ -80,10 +82,12 @@ class WorkloadRun:
         entry, ask = flow.entry, self.supervisor.ask
         try:
             flow.state = "sending"
-            sent = await ask(entry.source, Start(flow=entry), Sent, entry.id, also=entry.destination)
+            sent = await ask(
+                entry.source, Start(flow=entry), Sent, entry.id, also=(entry.destination, *entry.through)
+            )
             flow.sent, flow.state = sent, "collecting"
             collect = Collect(flow_id=entry.id, sent=sent.sent)
-            received = await ask(entry.destination, collect, Received, entry.id)
+            received = await ask(entry.destination, collect, Received, entry.id, also=entry.through)
         except PeerGone as error:
             await self._give_up(flow, error)
         else:

@@ -276,6 +276,8 @@ class PhysicalNicEntry(Entry, frozen=True, kw_only=True):
     memory: str
     """Segment for the physical function's rings and buffers, with a host physical base."""
     vfs: tuple[VfSettingsEntry, ...] = ()
+    ats: bool = False
+    """Its functions may ask for translations."""
     uplink: bool = False
     """The bridge's frames leave and come by it."""
 

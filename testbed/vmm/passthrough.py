@@ -146,7 +146,7 @@ class Passthrough:
         page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
         space.map(page_hpa, page_hpa, PAGE_SIZE_BYTES, Attributes(device=True))
         vmid = _PF_VMID + len(self.nics)
-        iommu.assignments.assign(Assigned(f"{entry.name}.pf", entry.stream, "", vmid, space))
+        iommu.assignments.assign(Assigned(f"{entry.name}.pf", entry.stream, "", vmid, space, entry.ats))
 
     def _route(self, stream: int, events: int) -> list[int]:
         """Lead a function's events to the hypervisor; return the LPIs."""

@@ -76,6 +76,9 @@ class RigDriver(SteppedQueue):
     def rx_refill(self, burst: Burst) -> None:
         self._rx.post(burst)
 
+    def set_multicast(self, macs: Sequence[bytes]) -> bool:  # noqa: ARG002
+        return True
+
     def before_sleep(self) -> bool:
         return False
 

@@ -94,3 +94,9 @@ def test_captured_frames_are_padded_as_a_nic_on_the_way_does(tmp_path: Path) -> 
     assert frames.offsets.tolist() == [0, 60, 124]
     assert frames.content[:60] == first
     assert frames.digests[0] == frame_digest(first)
+
+
+def test_captured_groups_are_those_that_a_receiver_must_ask_for(tmp_path: Path) -> None:
+    path, group = tmp_path / "groups.pcap", b"\x01\x00\x5e\x00\x00\xfb"
+    write(path, [(0.0, to + OTHER + b"\x08\x00") for to in (OTHER, BROADCAST, group, group)])
+    assert load(path).groups == [group]

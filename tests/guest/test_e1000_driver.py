@@ -273,3 +273,13 @@ def test_any_interleaving_loses_and_reorders_nothing(
             got += other.interrupt()
     got += other.receive()
     assert got == sent
+
+
+def test_multicast_frames_come_only_when_a_group_is_asked_for(guest: Guest) -> None:
+    group = bytes.fromhex("01005e0000fb")
+    seen = []
+    for groups in ([], [group], []):
+        guest.driver.set_multicast(groups)
+        guest.machine.deliver(frame(60, group))
+        seen.append(len(guest.receive()))
+    assert seen == [0, 1, 0]

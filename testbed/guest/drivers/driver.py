@@ -137,6 +137,10 @@ class NetDriver(NetQueue, Protocol):
         """Do what the interrupt line asks for; True: anything was done."""
         ...
 
+    def set_multicast(self, macs: Sequence[bytes]) -> bool:
+        """Have the device take frames to these groups; False where it refuses."""
+        ...
+
     def before_sleep(self) -> bool:
         """Have the device interrupt when something happens from now on; True: there is work, do not sleep."""
         ...

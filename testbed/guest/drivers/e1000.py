@@ -102,13 +102,12 @@ class E1000DriverConfig:
     """What whoever loads the driver may choose.
 
     ring_size: descriptors of each ring, a multiple of 8. frames_per_kick: frames sent before TDT is
-    written. all_multicast: take every multicast frame.
+    written.
     """
 
     ring_size: int = 256
     mtu: int = 1500
     frames_per_kick: int = 256
-    all_multicast: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a ring that the device cannot have (§13.4.27)."""
@@ -144,6 +143,7 @@ class E1000Driver(SteppedQueue):
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
         self._unposted = 0
         self._masked = True
+        self._multicast = 0
         self._start()
 
     # NetDriver
@@ -215,6 +215,12 @@ class E1000Driver(SteppedQueue):
         self._masked = True
         if causes & mask("ICR", "LSC"):
             self._link_up = self._read_link()
+        return True
+
+    def set_multicast(self, macs: Sequence[bytes]) -> bool:
+        """Take every multicast frame where any group is asked for: the table of hashes is not used."""
+        self._multicast = mask("RCTL", "MPE") if macs else 0
+        self._write("RCTL", self._read("RCTL") & ~mask("RCTL", "MPE") | self._multicast)
         return True
 
     def before_sleep(self) -> bool:
@@ -319,8 +325,7 @@ class E1000Driver(SteppedQueue):
         self._write("RXCSUM", mask("RXCSUM", "IPOFLD", "TUOFLD"))
         size = field("RCTL", "BSIZE").put(self._bsize) | field("RCTL", "BSEX").put(self._bsex)
         long = mask("RCTL", "LPE") if self.mtu > _MTU_MAX_SHORT else 0
-        multicast = mask("RCTL", "MPE") if self._config.all_multicast else 0
-        self._write("RCTL", mask("RCTL", "EN", "BAM", "SECRC") | size | long | multicast)
+        self._write("RCTL", mask("RCTL", "EN", "BAM", "SECRC") | size | long | self._multicast)
         self._write("RDT", self._rx.tail)
 
     def _place(self, ring: str, gpa: int) -> None:

@@ -12,7 +12,7 @@ second pair of queues, offloads, header split, promiscuous modes.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -247,7 +247,7 @@ class IgbVfDriver(SteppedQueue):
             self._masked &= ~wanted
         return self._rx.ready or (self._tx.active and self._tx.ready)
 
-    def set_multicast(self, macs: Iterable[bytes]) -> bool:
+    def set_multicast(self, macs: Sequence[bytes]) -> bool:
         """Ask for multicast frames with these addresses; return whether that was granted."""
         hashes = [_multicast_hash(mac) for mac in macs]
         words = [igb_mailbox.SET_MULTICAST | igb_mailbox.INFO.put(min(len(hashes), 0xFF))]

@@ -5,6 +5,8 @@ Polls like NAPI: while frames flow, used-buffer notifications stay suppressed; t
 the guest sleeps. With MQ every pair that the device has is used. Not modelled: offloads.
 """
 
+from collections.abc import Sequence
+
 from testbed.address import CACHE_LINE_BYTES
 from testbed.errors import DeviceError
 from testbed.guest.drivers.control_queue import ControlQueue, Wait
@@ -78,6 +80,10 @@ class VirtioNetDriver(VirtioNetQueue):
             if self._port.needs_reset():
                 raise DeviceError("virtio-net: the device asks for a reset (DEVICE_NEEDS_RESET)")
         return bool(causes)
+
+    def set_multicast(self, macs: Sequence[bytes]) -> bool:  # noqa: ARG002 - it filters nothing
+        """Every frame comes: the device has no filter."""
+        return True
 
     def before_sleep(self) -> bool:
         """Nothing to do: notifications are asked for where the rings are armed."""

@@ -20,6 +20,7 @@ from testbed.spec.flow import ETHERNET
 
 _MAC_BYTES = 6
 _GROUP_BIT = 1
+_BROADCAST = b"\xff" * _MAC_BYTES
 _NS_PER_SECOND = 1_000_000_000
 
 
@@ -40,6 +41,13 @@ class CapturedFrames:
     def count(self) -> int:
         """Number of frames."""
         return len(self.digests)
+
+    @property
+    def groups(self) -> list[bytes]:
+        """The group addresses to which its frames go, broadcast apart."""
+        frames = memoryview(self.content)
+        targets = {bytes(frames[at : at + _MAC_BYTES]) for at in self.offsets[:-1]}
+        return sorted(mac for mac in targets if mac[0] & _GROUP_BIT and mac != _BROADCAST)
 
     @property
     def longest_bytes(self) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from testbed.guest.drivers.driver import NetDriver, NetQueue
-from testbed.guest.workloads.captured import load_captured
+from testbed.guest.workloads.captured import CapturedFrames, load_captured
 from testbed.messages.control import Received
 from testbed.messages.entries import FlowEntry
 from testbed.native import Burst, FlowSink, Inspector, echo
@@ -33,11 +33,19 @@ class Receiver:
         self.driver, self._counters, self._foreign, self._clock = driver, counters, foreign, clock
         self.inspector = Inspector()
         self.sinks: dict[int, FlowSink] = {}
+        self._groups: set[bytes] = set()
         self._burst, self._answers = Burst(), Burst()
 
     def expect(self, flow: FlowEntry) -> None:
-        """Check this flow from now on."""
-        self.add(flow.id, _sink(flow))
+        """Check this flow from now on; of a replay, have its groups' frames taken."""
+        if flow.kind == "replay":
+            frames = load_captured(flow)
+            self._groups.update(frames.groups)
+            self.driver.set_multicast(sorted(self._groups))
+            self.add(flow.id, _replay_sink(flow, frames))
+        else:
+            magic = MAGIC_REQUEST if flow.kind == "rr" else MAGIC_DATA
+            self.add(flow.id, FlowSink(flow.id, magic, flow.verify))
 
     def add(self, flow_id: int, sink: FlowSink) -> None:
         """Account frames of a flow in `sink`."""
@@ -84,14 +92,11 @@ class Receiver:
             queue.tx_send(self._answers)
 
 
-def _sink(flow: FlowEntry) -> FlowSink:
-    if flow.kind == "replay":
-        frames = load_captured(flow)
-        return FlowSink(
-            flow.id,
-            0,
-            digests=frames.digests.tobytes(),
-            total=frames.count * flow.loops,
-            source_mac=parse_mac(flow.source_mac),
-        )
-    return FlowSink(flow.id, MAGIC_REQUEST if flow.kind == "rr" else MAGIC_DATA, flow.verify)
+def _replay_sink(flow: FlowEntry, frames: CapturedFrames) -> FlowSink:
+    return FlowSink(
+        flow.id,
+        0,
+        digests=frames.digests.tobytes(),
+        total=frames.count * flow.loops,
+        source_mac=parse_mac(flow.source_mac),
+    )
