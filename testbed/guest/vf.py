@@ -52,7 +52,7 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
     address = nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [Message(address, event) for event in range(len(nic.intids))]
-    config = IgbVfConfig(vectors, nic.ring_size, nic.mtu)
+    config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
     for intid in nic.intids:
         parts.interrupts.driver.enable_spi(intid, edge=True)
     driver = IgbVfDriver(

@@ -42,6 +42,8 @@ VLAN_ADD: Final = 1
 PROMISC_MULTICAST: Final = 2
 MULTICAST_HASHES_MAX: Final = 30
 """What the words behind the first can hold."""
+MULTICAST_EVERYTHING: Final = 0xFF
+"""In INFO: more hashes than a message holds; the PF lets every multicast frame pass."""
 HASH_BITS: Final = 12
 FRAME_MAX_BYTES: Final = 9728
 """The longest that VMOLR.RLPML may be set to for a VF."""

@@ -169,6 +169,12 @@ def test_more_addresses_than_a_message_holds_are_everything() -> None:
     assert vm.nic.state.pools[0].accept_multicast
 
 
+def test_every_multicast_frame_can_be_asked_for() -> None:
+    vm = machine()
+    vm.load(config=IgbVfConfig(ring_size=16, all_multicast=True))
+    assert vm.nic.state.pools[0].accept_multicast
+
+
 def test_a_message_of_the_pf_is_not_lost_by_a_request_at_the_same_time() -> None:
     vm = machine()
     driver = vm.load()

@@ -101,7 +101,7 @@ class IgbVfConfig:
 
     vectors: where its `VECTORS` interrupts go; none: it is polled only. ring_size: descriptors of each ring,
     a multiple of 8. throttle_us: least time between two interrupts of a vector. frames_per_kick: frames sent
-    before TDT is written. vlans: those that it joins.
+    before TDT is written. vlans: those that it joins. all_multicast: take every multicast frame.
     """
 
     vectors: Sequence[Message] = ()
@@ -110,6 +110,7 @@ class IgbVfConfig:
     throttle_us: int = 0
     frames_per_kick: int = 256
     vlans: tuple[int, ...] = ()
+    all_multicast: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a ring that the device cannot have (§8.10 RDLEN)."""
@@ -250,7 +251,8 @@ class IgbVfDriver(SteppedQueue):
     def set_multicast(self, macs: Sequence[bytes]) -> bool:
         """Ask for multicast frames with these addresses; return whether that was granted."""
         hashes = [_multicast_hash(mac) for mac in macs]
-        words = [igb_mailbox.SET_MULTICAST | igb_mailbox.INFO.put(min(len(hashes), 0xFF))]
+        count = min(len(hashes), igb_mailbox.MULTICAST_EVERYTHING)
+        words = [igb_mailbox.SET_MULTICAST | igb_mailbox.INFO.put(count)]
         for n in range(0, min(len(hashes), igb_mailbox.MULTICAST_HASHES_MAX), 2):
             pair = hashes[n : n + 2]
             words.append(pair[0] | (pair[1] << 16 if len(pair) > 1 else 0))
@@ -335,6 +337,9 @@ class IgbVfDriver(SteppedQueue):
         longest = self.mtu + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + FCS_BYTES
         if longest > _DEFAULT_FRAME_BYTES and not self.mailbox.ask([igb_mailbox.SET_LPE, longest])[0]:
             raise DeviceError(f"82576 VF: frames of {longest} bytes were refused; choose a smaller MTU")
+        if self._config.all_multicast:
+            everything = igb_mailbox.INFO.put(igb_mailbox.MULTICAST_EVERYTHING)
+            self.mailbox.ask([igb_mailbox.SET_MULTICAST | everything])
         for vlan in self._config.vlans:
             if not self.join_vlan(vlan):
                 raise DeviceError(f"82576 VF: VLAN {vlan} was refused; the operator decides who is in it")
