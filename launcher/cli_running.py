@@ -25,7 +25,7 @@ Json = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the application."""
-    for command in (up, ps, stats, capture, down):
+    for command in (up, ps, stats, irq, capture, down):
         app.command()(command)
     app.command("exec", context_settings={"allow_interspersed_args": False})(execute)
 
@@ -90,6 +90,18 @@ def stats(
         watch_until_gone(look, json)
     else:
         show(look, json)
+
+
+def irq(name: Name, json: Json = "") -> None:
+    """Show the interrupts of a running topology: counts by way, pending, active, list registers, ITS."""
+    check_writable(json)
+    from launcher.irq import interrupts_of, irq_view
+    from launcher.table import console
+
+    status = interrupts_of(name)
+    write_json(status, json)
+    if json != STDOUT:
+        console().print(irq_view(status))
 
 
 def capture(

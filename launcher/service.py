@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -25,9 +26,11 @@ from launcher import rundir
 from launcher.capture_session import Capture, CaptureSession
 from launcher.netns import why_none
 from launcher.problems import did_you_mean
+from launcher.processes import IOMMU, VMM
 from launcher.result import FlowResult, Result
 from launcher.vf_requests import ChangeVf, ListVfs, change_vf, list_vfs
-from testbed.errors import MachineError
+from testbed.errors import MachineError, PeerGone
+from testbed.messages.control import EventRoute, InspectInterrupts, InterruptState, VcpuInterrupts
 from testbed.messages.entries import ExternalEntry, Plan, VmmEntry
 
 if TYPE_CHECKING:
@@ -115,7 +118,19 @@ class CounterStatus(msgspec.Struct, frozen=True):
     counters: dict[str, dict[str, int]]
 
 
-Request = Ps | Stats | Down | Enter | WhereExternal | Capture | ListVfs | ChangeVf
+class Interrupts(msgspec.Struct, frozen=True, tag=True):
+    """Ask for the state of interrupts."""
+
+
+class InterruptStatus(msgspec.Struct, frozen=True):
+    """The interrupts of a topology: every counter, every vCPU, and by IOMMU where its ITS leads events."""
+
+    counters: dict[str, dict[str, int]]
+    vcpus: tuple[VcpuInterrupts, ...]
+    routes: dict[str, tuple[EventRoute, ...]]
+
+
+Request = Ps | Stats | Interrupts | Down | Enter | WhereExternal | Capture | ListVfs | ChangeVf
 ReplyT = TypeVar("ReplyT")
 
 
@@ -127,9 +142,11 @@ class Service:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._captures: dict[CaptureSession, asyncio.Task[None]] = {}
-        self._answers: dict[type[Ps | Stats | Down], Callable[[], Awaitable[object]]] = {
+        self._inspections = itertools.count(1)
+        self._answers: dict[type[Ps | Stats | Interrupts | Down], Callable[[], Awaitable[object]]] = {
             Ps: self._ps,
             Stats: self._stats,
+            Interrupts: self._interrupts,
             Down: self._down,
         }
 
@@ -175,7 +192,7 @@ class Service:
             self._captures = {session: t for session, t in self._captures.items() if t is not task}
 
     async def _answer(
-        self, request: Ps | Stats | Down | Enter | WhereExternal | ListVfs | ChangeVf
+        self, request: Ps | Stats | Interrupts | Down | Enter | WhereExternal | ListVfs | ChangeVf
     ) -> object:
         if isinstance(request, Enter):
             return self._enter(request.guest)
@@ -217,6 +234,22 @@ class Service:
 
     async def _stats(self) -> CounterStatus:
         return CounterStatus(time.monotonic_ns(), self._run.supervisor.segments.read_counters(zeros=True))
+
+    async def _interrupts(self) -> InterruptStatus:
+        supervisor = self._run.supervisor
+        vcpus: list[VcpuInterrupts] = []
+        routes: dict[str, tuple[EventRoute, ...]] = {}
+        for process in supervisor.alive:
+            if process.plan.role not in (VMM, IOMMU):
+                continue
+            number = next(self._inspections)
+            with contextlib.suppress(PeerGone):  # what is gone has no interrupts
+                inspect = InspectInterrupts(inspection_id=number)
+                state = await supervisor.ask(process.name, inspect, InterruptState, number)
+                vcpus += state.vcpus
+                if state.routes:
+                    routes[process.name] = state.routes
+        return InterruptStatus(supervisor.segments.read_counters(), tuple(vcpus), routes)
 
     async def _down(self) -> Result:
         self._run.stop("virtbed down")

@@ -38,6 +38,7 @@ from testbed.messages.control import (
     Failed,
     FromProcess,
     GuestReport,
+    InterruptState,
     Ready,
     Received,
     Sent,
@@ -56,11 +57,21 @@ NAMESPACE_LOOK_SECONDS: Final = 0.02
 REPORTS_MAX: Final = 1000
 
 
-Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet
-ReplyT = TypeVar("ReplyT", Expecting, Sent, Received, CaptureStarted, CaptureStopped, VfStates, VfSet)
 _GUEST_RANK: Final = 2
 _RANKS: Final = {IOMMU: 0, "nic": 0, VMM: 1, GUEST: _GUEST_RANK}
 """By role: a process starts when its host's of every lower rank are ready."""
+Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet | InterruptState
+ReplyT = TypeVar(
+    "ReplyT",
+    Expecting,
+    Sent,
+    Received,
+    CaptureStarted,
+    CaptureStopped,
+    VfStates,
+    VfSet,
+    InterruptState,
+)
 _Key = tuple[str, type[Reply], int]
 """Who answers, with what, about which flow, capture or request."""
 
@@ -223,6 +234,8 @@ class Supervisor:
                 self._answered((name, type(message), message.capture_id), message)
             case VfStates() | VfSet():
                 self._answered((name, type(message), message.request_id), message)
+            case InterruptState():
+                self._answered((name, InterruptState, message.inspection_id), message)
 
     def _answered(self, key: _Key, message: Reply) -> None:
         pending = self._pending.get(key)

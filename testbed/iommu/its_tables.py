@@ -6,7 +6,7 @@ those of a command. Every lookup raises ItsFault with the standard's reason, als
 address leads nowhere (`TABLE_FAULT`, ours). Not modelled: tables without memory (HCC is 0).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,6 +110,18 @@ class ItsTables:
         """Write an event's entry, None: invalid; DEVICE_OOR, UNMAPPED_DEVICE, ID_OOR."""
         image = 0 if entry is None else entry.pack()
         self._store(self._event_address(device, event), image, s.ITE_BYTES)
+
+    def devices(self) -> Iterator[int]:
+        """Yield every mapped DeviceID, ascending; what the table's address leads to may end it early."""
+        per_page = s.PAGE_SIZES_BYTES[s.BASER_PAGE_SIZE.get(self._register(s.TYPE_DEVICES))] // s.DTE_BYTES
+        for first in range(0, 1 << self.features.device_bits, per_page):
+            try:
+                image = self._memory.read(self._device_address(first), per_page * s.DTE_BYTES)
+            except (ItsFault, MemoryFault):
+                continue
+            for at in range(0, len(image), s.DTE_BYTES):
+                if s.DTE_V.get(image[at]):
+                    yield first + at // s.DTE_BYTES
 
     # collections and vPEs
 

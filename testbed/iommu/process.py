@@ -16,12 +16,13 @@ from testbed.iommu.client import SharedArea
 from testbed.iommu.dma_service import DmaService, MessageWindow
 from testbed.iommu.features import Features
 from testbed.iommu.interrupts import HostInterrupts, HostProcessor
+from testbed.iommu.its_listing import listed_routes
 from testbed.iommu.its_vpes import VcpuBacking
 from testbed.iommu.registers import RegisterBlock, RegisterSpaces, Wire
 from testbed.iommu.smmu import Outputs, Smmu
 from testbed.iommu.translate import native_walk
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport
+from testbed.messages.control import Failed, GuestReport, InspectInterrupts, InterruptState, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts
@@ -57,6 +58,7 @@ class Iommu:
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
         self._watch_registers()
         self._loop.deadline = self._deadline_ns
+        self._loop.on_control = self._control
         self._loop.on_tick = self._tick
         self._next_expiry_ns = time.monotonic_ns() + _EXPIRY_NS
 
@@ -143,6 +145,12 @@ class Iommu:
             for attachment in self.attachments
             for stream, service in attachment.services.items()
         }
+
+    def _control(self, message: ToProcess) -> None:
+        if isinstance(message, InspectInterrupts):
+            routes = tuple(listed_routes(self.interrupts.its)) if self.interrupts is not None else ()
+            state = InterruptState(inspection_id=message.inspection_id, routes=routes)
+            self._parts.control.send(state)
 
     def _deadline_ns(self) -> int | None:
         due = [service.deadline_ns() for service in self._services().values()]

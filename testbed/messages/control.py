@@ -197,11 +197,75 @@ class VfSet(Message, frozen=True, kw_only=True):
     refused: str = ""
 
 
+class InspectInterrupts(Message, frozen=True, kw_only=True):
+    """To a vmm or an IOMMU: tell the state of interrupts; answered by `InterruptState`."""
+
+    inspection_id: int
+
+
+class ListRegister(msgspec.Struct, frozen=True, kw_only=True):
+    """One list register that is not empty (ICH_LR<n>_EL2)."""
+
+    intid: int
+    state: str
+    priority: int
+    group: int
+
+
+class VcpuInterrupts(msgspec.Struct, frozen=True, kw_only=True):
+    """The interrupts of one vCPU, as its page has them."""
+
+    guest: str
+    vcpu: int
+    way: str
+    """How a device function's interrupts get in: `list-registers` or `direct`."""
+    running: bool
+    resident: int | None
+    """The host processor on which its vPE is scheduled."""
+    pending: tuple[int, ...] = ()
+    """Virtual LPIs that wait to be taken."""
+    list_registers: tuple[ListRegister, ...] = ()
+    active_priorities: tuple[int, ...] = ()
+
+
+class EventRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the ITS leads an event."""
+
+    device: int
+    event: int
+    virtual: bool
+    intid: int
+    target: int
+    """Collection or vPE."""
+    processor: int | None = None
+    """None: the target is not mapped."""
+    doorbell: int | None = None
+
+
+class InterruptState(Message, frozen=True, kw_only=True):
+    """What a vmm's vCPUs, or an IOMMU's ITS, have."""
+
+    inspection_id: int
+    vcpus: tuple[VcpuInterrupts, ...] = ()
+    routes: tuple[EventRoute, ...] = ()
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
 
-ToProcess = Expect | Start | Collect | Cancel | StartCapture | StopCapture | ShowVfs | SetVf | Stop
+ToProcess = (
+    Expect
+    | Start
+    | Collect
+    | Cancel
+    | StartCapture
+    | StopCapture
+    | ShowVfs
+    | SetVf
+    | InspectInterrupts
+    | Stop
+)
 FromProcess = (
     Ready
     | Failed
@@ -213,4 +277,5 @@ FromProcess = (
     | CaptureStopped
     | VfStates
     | VfSet
+    | InterruptState
 )

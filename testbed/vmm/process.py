@@ -12,6 +12,8 @@ from testbed.memory.segment import Segment
 from testbed.messages.control import (
     Failed,
     GuestReport,
+    InspectInterrupts,
+    InterruptState,
     SetVf,
     ShowVfs,
     StartCapture,
@@ -46,6 +48,7 @@ from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.interposers import Interposers
 from testbed.vmm.interrupt_line import SpiEdge
+from testbed.vmm.interrupt_state import vcpu_states
 from testbed.vmm.its_driver import ItsDriver
 from testbed.vmm.passthrough import HostParts, Passthrough, PhysicalMemory
 from testbed.vmm.pf_driver import PfDriver
@@ -218,6 +221,15 @@ class Vmm:
             case "echo":
                 self.datapath.attach_to(device, Echo(device, counters, offset))
 
+    def _tell_interrupts(self, inspection_id: int) -> None:
+        segments = self._parts.segments
+        found = (
+            state
+            for vm in self.vms
+            for state in vcpu_states(vm.name, vm.entry.interrupts, segments[f"{vm.name}.vcpu"].view)
+        )
+        self._parts.control.send(InterruptState(inspection_id=inspection_id, vcpus=tuple(found)))
+
     def _control(self, message: ToProcess) -> None:
         match message:
             case StartCapture():
@@ -226,6 +238,8 @@ class Vmm:
                 self.interposers.stop_capture(message.capture_id)
             case ShowVfs() | SetVf():
                 self.functions.handle(message)
+            case InspectInterrupts():
+                self._tell_interrupts(message.inspection_id)
             case _:
                 self.flows.handle(message)
 

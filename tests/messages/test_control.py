@@ -10,11 +10,14 @@ from testbed.messages.control import (
     CaptureStarted,
     CaptureStopped,
     Collect,
+    EventRoute,
     Expect,
     Expecting,
     Failed,
     FromProcess,
     GuestReport,
+    InspectInterrupts,
+    InterruptState,
     Message,
     NicState,
     Ready,
@@ -27,6 +30,7 @@ from testbed.messages.control import (
     Stop,
     StopCapture,
     ToProcess,
+    VcpuInterrupts,
     VfChanges,
     VfSet,
     VfState,
@@ -47,6 +51,7 @@ TO_PROCESS: Final = [
     StopCapture(capture_id=1),
     ShowVfs(request_id=1),
     SetVf(request_id=1, nic="nic0", number=2, changes=VfChanges(vlan=0, link=False)),
+    InspectInterrupts(inspection_id=3),
     Stop(),
 ]
 FROM_PROCESS: Final = [
@@ -61,6 +66,11 @@ FROM_PROCESS: Final = [
     CaptureStopped(capture_id=1, frames=5, missed=0),
     VfStates(request_id=1, nics=(NicState(name="nic0", link_up=True, vfs=(VF,)),)),
     VfSet(request_id=1, refused="there is no VF 9"),
+    InterruptState(
+        inspection_id=3,
+        vcpus=(VcpuInterrupts(guest="a", vcpu=0, way="direct", running=True, resident=0, pending=(8192,)),),
+        routes=(EventRoute(device=0x180, event=1, virtual=True, intid=8192, target=0, doorbell=8200),),
+    ),
 ]
 
 
