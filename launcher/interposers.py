@@ -15,7 +15,7 @@ from launcher.interposer_schema import (
     MirrorSection,
     RateSection,
 )
-from launcher.nics import AnyNicSection, Nic
+from launcher.nics import AnyNicSection, Nic, Vf
 from launcher.problems import Path, did_you_mean
 from launcher.schema import GuestSection, TopologySection
 from launcher.topology_records import Guest
@@ -161,7 +161,8 @@ class _Interposers:
 
     def _check_target(self, name: str, path: Path, guest: Guest, nic: str) -> None:
         here = self.guests[name.partition(".")[0]].host
-        back_end = guest.nics[int(nic.removeprefix("nic"))].backend
+        target = guest.nics[int(nic.removeprefix("nic"))]
+        back_end = "vf" if isinstance(target, Vf) else target.backend
         if name == f"{guest.name}.{nic}":
             self._add(path, f"must be another NIC than {name} itself")
         elif here and guest.host and here != guest.host:

@@ -636,3 +636,11 @@ def test_mistakes_about_nics_of_hosts(old: str, new: str, line: str) -> None:
 def test_a_nic_of_a_host_that_is_not_there_is_told_with_what_to_do() -> None:
     (line,) = mistakes("name: t\nguests: {a: {nics: [{kind: vf, nic: nic0}]}}\n")
     assert line.startswith('f:2: guests.a.nics[0].nic: host h0 has no NIC "nic0": give it one')
+
+
+def test_no_copy_can_be_mirrored_to_a_function() -> None:
+    text = HOSTS.replace(
+        "p: {host: h0}", "p: {host: h0, nics: [{kind: virtio-net, interpose: [{kind: mirror, to: v}]}]}"
+    )
+    (line,) = mistakes(text.replace("workloads:\n", ""))
+    assert line.endswith("to: v.nic0 has no bridge behind it (vf): no copy can reach it")
