@@ -293,6 +293,12 @@ class Supervisor:
         self._report(GuestReport(guest=name, device=name, reason="restarted", detail=f"{name} {how}"))
         process.state = "waiting"
         self._reviving = asyncio.get_running_loop().create_task(self._spawn(process))
+        self._reviving.add_done_callback(self._revived)
+
+    def _revived(self, reviving: asyncio.Task[None]) -> None:
+        """A process that could not be asked for will not come: the fork server is gone."""
+        if reviving.cancelled() or reviving.exception() is not None:
+            self.broken.set()
 
     def server_gone(self) -> None:
         """Note that the fork server is gone, and every process with it."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.background import Background
+from tests.support.background import Background, until
 from tests.support.launched import Launched
 
 BACK_END: Final = """
@@ -50,6 +50,20 @@ def test_every_frame_returns_whole_through_every_kind_of_ring(tmp_path: Path) ->
             assert [flow.received for flow in result.flows] == [20_000, 50]
             assert all(flow.good for flow in result.flows)
         assert up.count("x.nic0.fault.protocol") == 0
+
+
+def test_a_vmm_that_was_killed_serves_the_next_front_end(tmp_path: Path) -> None:
+    socket = tmp_path / "s"
+    text = BACK_END.format(socket=socket) + "hosts: {h0: {restart: true}}\n"
+    with ExitStack() as stack:
+        up = Background(text, tmp_path)
+        stack.callback(up.down)
+        killed = up.pid_of("vmm-h0")
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: up.pid_of("vmm-h0") != killed, "another vmm")
+        launched = Launched(FRONT_END.format(socket=socket, nic=NICS[0]), tmp_path)
+        code, result = launched.end(), launched.result()
+        assert (code, [flow.received for flow in result.flows]) == (0, [20_000, 50])
 
 
 @pytest.mark.parametrize("victim", ["vmm-h0", "launcher"])
