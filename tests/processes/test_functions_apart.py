@@ -1,5 +1,5 @@
-"""Virtual functions in guests' own hands, real processes: who can touch guests' memory by either way, and what
-the death of an IOMMU does to others.
+"""Virtual functions in guests' own hands, real processes: who can touch guests' memory by either way, and
+what the death of an IOMMU does to others.
 """
 
 import os
