@@ -20,18 +20,24 @@ import pytest
 from tests.support.launched import ROOT, Launched
 from tests.support.peers import needs, needs_namespaces
 
-pytestmark = [pytest.mark.usefixtures("run_parent"), needs_namespaces, needs("ping", "iperf3", "curl")]
+pytestmark = [
+    pytest.mark.usefixtures("run_parent"),
+    pytest.mark.timeout(240),
+    needs_namespaces,
+    needs("ping", "iperf3", "curl"),
+]
 
 NICS: Final = {
     "split": "{kind: virtio-net}",
     "packed": "{kind: virtio-net, ring: packed, queue_pairs: 2}",
     "e1000": "{kind: e1000}",
+    "vf": "{kind: vf, nic: nic0}",
 }
 """By the name of a kind: what a guest has."""
 PAIRS: Final = [pair for pair in combinations_with_replacement(NICS, 2) if pair not in {("packed", "packed")}]
 PINGS: Final = 50
-CONTENT: Final = bytes(range(256)) * 8192
-"""2 MiB."""
+CONTENT: Final = bytes(range(256)) * 4096
+"""1 MiB."""
 PATIENCE_SECONDS: Final = 60.0
 """A safety net only."""
 
@@ -44,7 +50,12 @@ def addresses() -> dict[str, str]:
 
 def topology() -> str:
     """Return a topology with a namespace for every guest."""
-    lines = ["name: applications", "guests:"]
+    lines = [
+        "name: applications",
+        "hosts:",
+        "  h0: {nics: {nic0: {vfs: 2}}, bridge: {uplink: nic0}}",
+        "guests:",
+    ]
     lines += [f"  {guest}: {{memory: 32MiB, nics: [{NICS[guest[:-1]]}]}}" for guest in addresses()]
     lines += ["workloads:"]
     lines += [f"  - {{kind: netns, guest: {g}, address: {a}/24}}" for g, a in addresses().items()]
@@ -92,7 +103,7 @@ def measured(pair: tuple[str, str], *way: str) -> float:
     """Return TCP throughput from client to server in Gbit/s, or back with -R."""
     client, server = ends(pair)
     with serving(server, "listening", "iperf3", "-s", "--forceflush"):
-        said = output(client, "iperf3", "-J", "-n", "24M", "-c", addresses()[server], *way)
+        said = output(client, "iperf3", "-J", "-n", "8M", "-c", addresses()[server], *way)
     return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
