@@ -10,6 +10,7 @@ from testbed.native import FrameStore
 from testbed.spec import igb_ring as ring
 from testbed.spec import igb_vf
 from testbed.spec.igb import mask
+from testbed.spec.port_counters import PORT_COUNTERS
 from testbed.vmm.pf_functions import VfSettings
 from tests.support.nic_bench import frame
 from tests.support.nic_world import FUNCTION_BASE, NicWorld, receive, send
@@ -102,6 +103,16 @@ def test_an_uplink_without_room_holds_the_bridge_back() -> None:
     seen.append(nic.uplink.tx.ready)
     assert seen == [False, True]
     assert receive(nic.guests[1]) == frames[:63]
+
+
+def test_a_frame_that_no_buffer_of_the_uplink_holds_is_dropped_alone() -> None:
+    nic = world()
+    short = frame(VF_MACS[1], OUTSIDE, 1)
+    assert uplink_sends(nic, frame(VF_MACS[1], OUTSIDE, 2, 3000), short) == 2
+    nic.run()
+    assert receive(nic.guests[1]) == [short]
+    counts = PORT_COUNTERS.unpack(nic.port_counters)
+    assert (counts["dropped_too_long"], counts["frames_out"], counts["bytes_out"]) == (1, 1, 60)
 
 
 def test_two_nics_over_a_wire() -> None:
@@ -243,7 +254,8 @@ def test_whatever_a_vf_does_to_its_function_others_lose_nothing(
     actions: list[tuple[str, int, int]], garbage: bytes
 ) -> None:
     nic = world({}, {}, {})
-    pinned = nic.guests[0]._tx_ring.pinned.words(0, 64 * ring.DESC_BYTES)
+    honest = nic.guests.pop(0)  # the hostile driver is in its place, and answers no interrupt
+    pinned = honest._tx_ring.pinned.words(0, 64 * ring.DESC_BYTES)
     for index in range(len(garbage) // 8):
         pinned[index] = int.from_bytes(garbage[8 * index : 8 * index + 8], "little")
     for name, index, value in actions:
