@@ -61,6 +61,8 @@ class Lane:
         self.burst = Burst()
         self.loaded = False
         """The burst was fetched and not yet completed."""
+        self.special = False
+        """The last burst was not for native queues alone: the next is fetched whole, not in pieces."""
         self.waiting: dict[int, int] = {}
         self.removed: dict[int, bytes] = {}
         """Frames of the burst that one receiver's interposer removed, a bitmap each."""
@@ -78,6 +80,8 @@ class Bridge:
     ) -> None:
         self.table = MacTable(table_size, learned_max=table_size // 4, age_seconds=AGE_SECONDS)
         self.forwards = ForwardTable(self.table)
+        self._native: set[int] = set()
+        """Ports open in it."""
         self.attachments: dict[int, Attachment] = {}
         self._stall_ns, self._clock = stall_ns, clock
         self._blocked: dict[Lane, None] = {}
@@ -156,6 +160,7 @@ class Bridge:
             self._abandon(lane)
         attachment.lanes = []
         self.forwards.close(attachment.number)
+        self._native.discard(attachment.number)
         self.table.open_port(attachment.number, False)
         self.table.drop_port(attachment.number)
         for other in self.attachments.values():
@@ -170,7 +175,7 @@ class Bridge:
         if lane.closed:
             return False
         if not lane.loaded:
-            if lane.attachment.interposer is None:
+            if lane.attachment.interposer is None and not lane.special:
                 return self._pass(lane)
             if not self._load(lane):
                 return False
@@ -225,7 +230,9 @@ class Bridge:
     def _open(self, attachment: Attachment) -> None:
         """Have frames for a port delivered natively where nobody else needs to see them or to count them."""
         special = attachment.interposer is not None or attachment.stalled
-        self.forwards.open(attachment.number, () if special else attachment.port.deliveries)
+        rings = () if special else attachment.port.deliveries
+        self.forwards.open(attachment.number, rings)
+        (self._native.add if rings else self._native.discard)(attachment.number)
 
     def _pass(self, lane: Lane) -> bool:
         """Move bursts natively until there are no more, somebody wants a call, or one of them is special."""
@@ -284,6 +291,7 @@ class Bridge:
     def _send_to(self, lane: Lane, ports: list[int], flood: bool, reached: int) -> None:
         """Note who is to get an addressed burst, and have the receivers' interposers see it."""
         here = lane.attachment
+        lane.special = flood or not self._native.issuperset(ports)
         if flood:
             ports = [n for n, a in self.attachments.items() if n != here.number and a.port.receiving]
             if not ports:
