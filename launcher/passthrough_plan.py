@@ -1,7 +1,8 @@
 """The part of a plan that makes a host's NICs: the processes of NICs and IOMMU, and what each may map.
 
 Reference: design, "Processes, and what each can touch". A NIC maps its registers, its memory, its DMA rings
-and its wires, and guests' RAM only with ATS; the IOMMU maps what devices may be let into. Host physical
+and its wires, and guests' RAM only with ATS; the IOMMU maps what devices may be let into,
+and the vCPU pages that its ITS injects into. Host physical
 addresses follow those of the host's guests: windows and the physical functions' memory, then the tables of
 SMMU and ITS; the ITS's own frames are at the end of the host's stretch, where no memory is. Pure. Not
 modelled: functions that move between guests.
@@ -24,6 +25,7 @@ from testbed.messages.entries import (
     ProcessPlan,
     SegmentEntry,
     VfSettingsEntry,
+    VpeEntry,
     WindowEntry,
     WireEntry,
 )
@@ -33,6 +35,7 @@ from testbed.observe.counters import segment_bytes
 from testbed.spec.bar_window import BAR_WINDOW
 from testbed.spec.dma_area import area_bytes
 from testbed.spec.iommu_window import WINDOW_BYTES
+from testbed.spec.its import VPT_ALIGN_BITS
 from testbed.spec.lpi import LPI_PAGE
 from testbed.spec.wire import wire_bytes
 
@@ -43,14 +46,17 @@ PHYSICAL_MEMORY_BYTES: Final = 8 << 20
 DMA_SLOTS: Final = 1024
 ITS_FRAMES_BYTES: Final = BLOCK_SIZE_BYTES
 """Set aside at the end of a host's physical addresses."""
+VPT_BYTES: Final = 1 << VPT_ALIGN_BITS
+"""Of a virtual pending table: no less than its alignment, so that nothing else is in it."""
 
 
 @dataclass(frozen=True)
 class HostSegments:
-    """A guest's segments that a device may be let into."""
+    """A guest's segments that a device may be let into, and the pages that the ITS may inject into."""
 
     ram: SegmentEntry
     stage2: SegmentEntry
+    vcpu: SegmentEntry
 
 
 @dataclass(frozen=True)
@@ -111,15 +117,22 @@ def plan_passthrough(
         if name in owners
         for segment in (memory[name].ram, _read_only(memory[name].stage2))
     )
+    direct = [name for name in memory if name in owners and guests[name].interrupts == "direct"]
+    vpts = {name: space.segment(f"{name}.vpt", VPT_BYTES) for name in direct}
+    vpes = tuple(
+        VpeEntry(guest=name, page=memory[name].vcpu.name, vpt_hpa=vpt.hpa) for name, vpt in vpts.items()
+    )
+    own = (window, lpis, tables, *vpts.values())
+    pages = tuple(memory[name].vcpu for name in vpts)
     its_hpa = base_hpa + HPA_HOST_STRIDE_BYTES - ITS_FRAMES_BYTES
-    iommu_process = _iommu(host, names, parts, its_hpa, (window, lpis, tables, *let_into))
+    iommu_process = _iommu(host, names, parts, its_hpa, vpes, (*own, *pages, *let_into))
     nics = tuple(_nic_process(host, names, part, wires, let_into) for part in parts)
     uplinked = tuple(part.physical(part.nic.name == host.uplink) for part in parts)
     wired = (segment for part in parts for segment in _wire_segments(part.nic, wires) if segment)
     return Passthrough(
         processes=(iommu_process, *nics),
-        segments=(window, lpis, tables, *(s for part in parts for s in part.segments), *wired),
-        vmm_segments=(window, lpis, tables, *(s for part in parts for s in part.vmm_segments)),
+        segments=(*own, *(s for part in parts for s in part.segments), *wired),
+        vmm_segments=(*own, *(s for part in parts for s in part.vmm_segments)),
         physical=uplinked,
         iommu=iommu,
         its_hpa=its_hpa,
@@ -195,6 +208,7 @@ def _iommu(
     names: tuple[str, str],
     parts: Sequence[_Nic],
     its_hpa: int,
+    vpes: tuple[VpeEntry, ...],
     own: tuple[SegmentEntry, ...],
 ) -> ProcessPlan:
     vmm, name = names
@@ -209,6 +223,7 @@ def _iommu(
         nics=nics,
         vmm=vmm,
         its_hpa=its_hpa,
+        vpes=vpes,
     )
     of_nics = (segment for part in parts for segment in (part.dma, part.sram, part.memory))
     return ProcessPlan(

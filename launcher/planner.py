@@ -59,7 +59,7 @@ class _Placed:
     """A guest with its entry and the segments that only it and its vmm have."""
 
     entry: GuestEntry
-    segments: tuple[SegmentEntry, ...]
+    segments: tuple[SegmentEntry, SegmentEntry, SegmentEntry]
     """RAM, stage-2 tables, vCPU pages: as the vmm sees them."""
     registers: Mapping[str, tuple[RegisterMap, ...]]
     """By NIC, the register blocks whose exits the vmm counts."""
@@ -102,7 +102,7 @@ def _passthrough(
     topology: Topology, host: Host, members: Sequence[_Placed], base_hpa: int, free_hpa: int
 ) -> Passthrough:
     names = (vmm_name(host.name), iommu_name(host.name))
-    memory = {member.entry.name: HostSegments(member.segments[0], member.segments[1]) for member in members}
+    memory = {member.entry.name: HostSegments(*member.segments) for member in members}
     guests = {guest.name: guest for guest in _ours(topology)}
     return plan_passthrough(host, names, guests, memory, topology.wires, base_hpa, free_hpa)
 
@@ -131,7 +131,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
     """Give a guest its addresses from `hpa` on; return it and the first address after it."""
     stage2_hpa = align_up(hpa + guest.memory_bytes, BLOCK_SIZE_BYTES)
     stage2_bytes = table_bytes(guest.memory_bytes)
-    places = [Place(guest.name, i) for i in range(len(guest.nics))]
+    places = [Place(guest.name, i, guest.interrupts == "direct") for i in range(len(guest.nics))]
     entry = GuestEntry(
         name=guest.name,
         host=guest.host,

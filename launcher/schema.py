@@ -137,7 +137,9 @@ class GuestSection(Section):
     vcpus: Annotated[int, whole(1, 8)] = 1
     """Virtual CPUs."""
     interrupts: Annotated[Interrupts, choice("list-registers", "direct")] = "list-registers"
-    """How interrupts reach it."""
+    """How those of virtual functions reach it: the vmm fills list registers, or the ITS injects them directly
+    (GICv4). Those of virtio-net and e1000, whose source is software, always go by list registers.
+    """
     poll: Poll | None = None
     """How long it polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
     cpus: Cpus | None = None

@@ -18,6 +18,7 @@ from launcher.section import Section, default
 from testbed.messages.entries import InterposeEntry, NicEntry
 from testbed.spec.flow import ETHERNET
 from testbed.spec.layout import RegisterMap
+from testbed.spec.lpi import LPI_FIRST
 
 MTU_MIN: Final = 68
 """RFC 791: what every IPv4 link carries."""
@@ -34,7 +35,7 @@ IO_PORT_STRIDE: Final = 0x40
 NIC_INTID: Final = 48
 """First of the guest's shared peripheral interrupts for NICs (INTID 32 is the first of all)."""
 VECTOR_INTID: Final = 128
-"""First of those for message vectors."""
+"""First of those for message vectors, where they are not LPIs."""
 VECTORS_STRIDE: Final = 4
 MSI_GPA: Final = 0x0809_0000
 """The translation frame of the ITS, where QEMU's `virt` machine has it."""
@@ -46,6 +47,8 @@ class Place:
 
     guest: str
     index: int
+    direct: bool = False
+    """Its vectors are LPIs of the guest's, which an ITS can inject."""
 
     @property
     def name(self) -> str:
@@ -79,7 +82,8 @@ class Place:
 
     def vector_intid(self, vector: int) -> int:
         """Return the interrupt of one of its message vectors."""
-        return VECTOR_INTID + self.index * VECTORS_STRIDE + vector
+        first = LPI_FIRST if self.direct else VECTOR_INTID
+        return first + self.index * VECTORS_STRIDE + vector
 
 
 class NicSection(Section):

@@ -13,7 +13,15 @@ from testbed.native import VirtualCpuInterface
 from testbed.spec import gic
 from testbed.spec import gic_registers as registers
 from testbed.spec.gic import SystemRegister
-from testbed.spec.lpi import ID_BITS_MIN, LPI_ENABLE, VLPIS, config_bytes, config_offset, pending_bytes
+from testbed.spec.lpi import (
+    ID_BITS_MIN,
+    LPI_ENABLE,
+    LPI_FIRST,
+    VLPIS,
+    config_bytes,
+    config_offset,
+    pending_bytes,
+)
 
 PRIORITY: Final = 0xA0
 PRIORITY_MASK: Final = 0xF0
@@ -107,6 +115,13 @@ class GicDriver:
         """Have an LPI delivered: its byte of the table, then the redistributor is told to look (INVLPIR)."""
         self.cpu.store(self._lpi_table_gpa + config_offset(intid), PRIORITY | LPI_ENABLE.mask, 1)
         self._control("INVLPIR", intid, 8)
+
+    def enable_vector(self, intid: int) -> None:
+        """Have a message's interrupt delivered: an LPI, or else an edge-triggered SPI."""
+        if intid >= LPI_FIRST:
+            self.enable_lpi(intid)
+        else:
+            self.enable_spi(intid, edge=True)
 
     def _distributor(self, name: str, index: int, value: int) -> None:
         self.cpu.store(GUEST_GICD_GPA + registers.GICD[name].at(index), value)

@@ -55,8 +55,8 @@ class Interrupts:
         self._handlers[intid] = partial(self._later, intid), counter
 
     def on_vector(self, intid: int, handler: Handler, counter: str) -> None:
-        """Have an edge of an SPI, which is enabled, handled at once: one that masks its source until it is
-        handled, at no exit's cost.
+        """Have an edge of an SPI or an LPI, which is enabled, handled at once: one that masks its source
+        until it is handled, at no exit's cost.
         """
         self._handlers[intid] = handler, counter
 
@@ -68,11 +68,6 @@ class Interrupts:
         """Have an SGI or PPI handled at once."""
         self._handlers[intid] = handler, counter
         self.driver.enable_private(intid)
-
-    def on_lpi(self, intid: int, handler: Handler, counter: str) -> None:
-        """Have an LPI handled at once; LPIs have been started."""
-        self._handlers[intid] = handler, counter
-        self.driver.enable_lpi(intid)
 
     def take(self) -> bool:
         """Leave for the hypervisor where it wants that; take every interrupt. True: something moved."""

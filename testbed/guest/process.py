@@ -81,6 +81,8 @@ class Guest:
     def _function_parts(self, memory: GuestMemory, ram: RamAllocator) -> VfParts | None:
         if not any(isinstance(nic, VfEntry) for nic in self._entry.nics):
             return None
+        if self._entry.interrupts == "direct":
+            self._interrupts.driver.start_lpis(ram)
 
         def doorbell(bell: Bell, process: str) -> Callable[[], None]:
             return self._parts.doorbell(bell, process).ring

@@ -54,7 +54,7 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     vectors = [Message(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
     for intid in nic.intids:
-        parts.interrupts.driver.enable_spi(intid, edge=True)
+        parts.interrupts.driver.enable_vector(intid)
     driver = IgbVfDriver(
         bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
     )

@@ -174,7 +174,7 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     msi_gpa: int
     """The page of the guest's address space to which it writes its MSIs."""
     intids: tuple[int, ...]
-    """Interrupt of each vector: event N leads to number N."""
+    """Interrupt of each vector: event N leads to number N. LPIs, where they are injected directly."""
     ring_size: int = 1024
     ats: bool = False
 
@@ -221,6 +221,7 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     """Where its stage-2 tables begin (their root is the first page)."""
     vcpus: int = 1
     interrupts: Literal["list-registers", "direct"] = "list-registers"
+    """direct: those of functions in its own hands; with any, the vmm has `NAME.vpt` (`VpeEntry.vpt_hpa`)."""
     poll_ns: int
     cpus: tuple[int, ...] = ()
     nics: tuple[NicEntry, ...] = ()
@@ -332,7 +333,7 @@ class VpeEntry(Entry, frozen=True, kw_only=True):
     guest: str
     """Name of its process."""
     page: str
-    """Its page (`testbed.spec.vcpu_page`)."""
+    """Its page (`testbed.spec.vcpu_page`), the first of the segment."""
     vpt_hpa: int
     """Its virtual pending table (IHI 0069 §6.1.2), 64 KiB aligned; its hypervisor maps it by VMAPP."""
 

@@ -27,6 +27,7 @@ from testbed.pci.bar_window import BarPort, Requester
 from testbed.spec import igb_pci, its
 from testbed.spec.bar_window import SPACE_CONFIGURATION
 from testbed.vmm.assignment import Assigned, Report, Window
+from testbed.vmm.direct import DirectGuests
 from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.its_driver import ItsDriver
@@ -73,6 +74,7 @@ class Passthrough:
         self.nics: list[PfDriver] = []
         self.uplinks: dict[str, PfUplink] = {}
         """By the name of their NIC."""
+        self.direct = DirectGuests(parts.its, parts.lpis)
 
     def start(self) -> None:
         """Bring SMMU and ITS up."""
@@ -113,19 +115,22 @@ class Passthrough:
         elif uplink is not None:
             uplink.interrupted()
 
-    def give(self, vf: VfEntry, vm: Vm, window: Segment, edges: Sequence[Edge]) -> None:
-        """Give a virtual function to a guest; `edges`: where each of its vectors leads."""
+    def give(self, vf: VfEntry, vm: Vm, window: Segment) -> None:
+        """Give a virtual function, whose events are led there (`route_edges`, `direct`), to a guest."""
         driver = next(nic for nic in self.nics if nic.config.name == vf.nic)
         driver.reset_function(vf.number)
         driver.open_function(vf.number)
-        for intid, edge in zip(self._route(vf.stream, len(edges)), edges, strict=True):
-            self._parts.lpis.on(intid, edge.pulse)
         page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
         windows = (Window(vf.window_gpa, window.hpa, window.size_bytes), Window(vf.msi_gpa, page_hpa))
         vmid = 1 + vm.entry.index
         self._parts.iommu.assignments.assign(
             Assigned(vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows)
         )
+
+    def route_edges(self, stream: int, edges: Sequence[Edge]) -> None:
+        """Lead a function's events here, and on to where each of its vectors leads."""
+        for intid, edge in zip(self._route(stream, len(edges)), edges, strict=True):
+            self._parts.lpis.on(intid, edge.pulse)
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do."""

@@ -203,9 +203,13 @@ class Vmm:
         return Requester(window, bell.ring, self._loop.wait_for)
 
     def _give(self, passthrough: Passthrough, vm: Vm, vf: VfEntry) -> None:
-        counters = self._parts.counters
-        edges = [SpiEdge(vm.vgic, intid, counters, "interrupts.vf") for intid in vf.intids]
-        passthrough.give(vf, vm, self._parts.segments[vf.window], edges)
+        segments, counters = self._parts.segments, self._parts.counters
+        if vm.entry.interrupts == "direct":
+            passthrough.direct.route(vf.stream, vf.intids, vm, segments[f"{vm.name}.vpt"])
+        else:
+            edges = [SpiEdge(vm.vgic, intid, counters, "interrupts.vf") for intid in vf.intids]
+            passthrough.route_edges(vf.stream, edges)
+        passthrough.give(vf, vm, segments[vf.window])
 
     def _attach(self, nic: ServedEntry, device: Port, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")

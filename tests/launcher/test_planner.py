@@ -246,3 +246,23 @@ def test_functions_have_requester_ids_of_their_own_and_flows_know_whom_they_pass
     vmm = next(process for process in plan.processes if process.name == "vmm-h0")
     assert "nic0.frames_in" in vmm.counter_names
     assert not any(name.startswith("v.nic0") for name in vmm.counter_names)
+
+
+def test_what_direct_interrupts_add_to_a_guest_with_functions_and_to_no_other() -> None:
+    text = PASSTHROUGH.replace("ATS", "true").replace("host: h0", "host: h0, interrupts: direct")
+    plan = plan_of(text)
+    maps = {process.name: {segment.name for segment in process.segments} for process in plan.processes}
+    entries = {process.name: process.entry for process in plan.processes}
+    iommu, other, guest = entries["iommu-h0"], entries["iommu-h1"], entries["v"]
+    assert isinstance(iommu, IommuEntry)
+    assert isinstance(other, IommuEntry)
+    assert isinstance(guest, GuestEntry)
+    vf = guest.nics[0]
+    assert isinstance(vf, VfEntry)
+    assert vf.intids == (8192, 8193, 8194)
+    (vpt,) = (segment for segment in plan.segments if segment.name.endswith(".vpt"))
+    assert (vpt.name, vpt.size_bytes, vpt.hpa % 65536) == ("v.vpt", 65536, 0)
+    assert [(vpe.guest, vpe.page, vpe.vpt_hpa) for vpe in iommu.vpes] == [("v", "v.vcpu", vpt.hpa)]
+    assert other.vpes == ()
+    assert {name for name, mapped in maps.items() if "v.vpt" in mapped} == {"iommu-h0", "vmm-h0"}
+    assert {name for name, mapped in maps.items() if "v.vcpu" in mapped} == {"iommu-h0", "vmm-h0", "v"}
