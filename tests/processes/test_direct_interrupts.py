@@ -9,7 +9,8 @@ from tests.support.launched import Launched
 
 pytestmark = pytest.mark.usefixtures("run_parent")
 
-# who wakes to send, its receive vector unmasked, is in the guest when a frame arrives for it: it must exit
+# Who wakes to send has its receive vector unmasked: by list registers a frame that arrives just then forces
+# an exit. Whether one does is a matter of time; tests/launcher/test_bench_irq.py has a vCPU that never sleeps.
 TOPOLOGY = """
 name: ways
 hosts: {{h0: {{nics: {{nic0: {{vfs: 2}}}}}}}}
@@ -60,13 +61,11 @@ def vmm_messages(result: Result) -> int:
     return result.counters["vmm-h0"]["bell.asked"] - own
 
 
-def test_by_list_registers_the_vmm_has_a_part_in_each_and_running_guests_exit(tmp_path: Path) -> None:
+def test_by_list_registers_the_vmm_has_a_part_in_each(tmp_path: Path) -> None:
     result = run(TOPOLOGY.format(way="list-registers"), tmp_path)
     vmm = result.counters["vmm-h0"]
 
     assert [flow.received for flow in result.flows] == [200, 2000, 2000]
-    assert vmm["interrupts.forced_exits"] >= 1
-    assert sum(exits(result, guest).get("exits.irq", 0) for guest in "vw") >= 1
     assert vmm["interrupts.vf"] >= 200
     assert vmm_messages(result) >= 200
 
