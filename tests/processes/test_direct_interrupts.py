@@ -10,7 +10,7 @@ from tests.support.launched import Launched
 pytestmark = pytest.mark.usefixtures("run_parent")
 
 # Who wakes to send has its receive vector unmasked: by list registers a frame that arrives just then forces
-# an exit. Whether one does is a matter of time; tests/launcher/test_bench_irq.py has a vCPU that never sleeps.
+# an exit. Whether one does is a matter of time; bench irq has a vCPU that never sleeps (test_bench_irq).
 TOPOLOGY = """
 name: ways
 hosts: {{h0: {{nics: {{nic0: {{vfs: 2}}}}}}}}
