@@ -294,6 +294,11 @@ def queue_address(offset: int) -> int:
     return offset
 
 
+def address_hash(mac: bytes) -> int:
+    """Return the 12 bits by which MTA and UTA know an address, with RCTL.MO = 0 (§8.10)."""
+    return int.from_bytes(mac, "little") >> MULTICAST_SHIFTS[0]
+
+
 def field(register: str, name: str) -> Bits:
     """Return a bit field of a register by both names; KeyError where there is none."""
     return REGISTERS.field(register, name)

@@ -375,11 +375,10 @@ class PfDriver:
         self._bus.vf_configurations[number].write(igb_pci.EXPRESS + control.offset, control.size, flr)
 
     def set_uplink_addresses(self, macs: Sequence[bytes]) -> int:
-        """Name addresses that are reached through the PF, so that frames of virtual functions for them stay
-        off the wire; return how many there was room for. Those for the others go both ways.
+        """Name addresses that are reached through the PF, so that frames of virtual functions for them go
+        there and stay off the wire; return how many there was room for. Those for the others go both ways.
         """
-        self._filters.remove_addresses(self.pool)
-        return sum(self._filters.add_address(mac, self.pool) for mac in macs)
+        return self._filters.set_uplink_addresses(macs)
 
     def _stop_vf(self, vf: Vf) -> None:
         vf.driver = VfDriverState()

@@ -3,11 +3,14 @@
 Reference: 82576 datasheet (320961, revision 2.63) §7.10.3, §8.10, §8.14. Receive address 0 is the PF's, the
 last eight are those of virtual functions, those between are given to whoever asks first: further addresses
 of trusted virtual functions, and guests that are reached through the PF. A VLAN has one VLVF entry with its
-pools; tagged frames are filtered while there is any. The PF's pool is a bridge's uplink, so it takes all that
-no virtual function is named for: it is the default pool, and every unicast and multicast hash is its.
+pools; tagged frames are filtered while there is any. The PF's pool is a bridge's uplink: of what comes from
+the wire it takes all that no virtual function is named for (it is the default pool), of what virtual
+functions send only what is for the bridge's own NICs, by address, by hash where the entries are used up. The
+rest goes to the wire alone.
+Not known: addresses that a guest behind the bridge uses beside those of its NICs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from testbed.spec import igb
@@ -31,6 +34,8 @@ class Filters:
         """Receive addresses between the PF's and those of virtual functions: the pool of each."""
         self._vlan_entries: dict[int, int] = {}
         """VLVF entry of each VLAN."""
+        self._hashed: set[int] = set()
+        """Bits of UTA that are set."""
         self._vlan_pools: dict[int, int] = {}
 
     def reset(self, mac: bytes) -> None:
@@ -41,7 +46,9 @@ class Filters:
         for entry in range(_ENTRIES):
             self._set_address(entry, None, 0)
         self._set_address(0, mac, self._pf_pool)
-        for name in ("UTA", "MTA", "VFTA"):
+        self._hashed.clear()
+        self._registers.write_all("UTA", 0)
+        for name in ("MTA", "VFTA"):
             self._registers.write_all(name, _ALL_ONES)
         for entry in range(igb.VLVF_ENTRIES):
             self._registers.write("VLVF", 0, entry)
@@ -67,6 +74,19 @@ class Filters:
         for entry in [entry for entry, owner in self._taken.items() if owner == pool]:
             del self._taken[entry]
             self._set_address(entry, None, 0)
+
+    def set_uplink_addresses(self, macs: Sequence[bytes]) -> int:
+        """Name the PF's further addresses; return how many have entries. The others are known by hash (UTA):
+        frames for them, and for strangers of the same hash, go to the PF's pool and to the wire.
+        """
+        self.remove_addresses(self._pf_pool)
+        beyond = [mac for mac in macs if not self.add_address(mac, self._pf_pool)]
+        hashed = {igb.address_hash(mac) for mac in beyond}
+        for word in {entry // _WORD_BITS for entry in hashed ^ self._hashed}:
+            bits = (1 << entry % _WORD_BITS for entry in hashed if entry // _WORD_BITS == word)
+            self._registers.write("UTA", sum(bits), word)
+        self._hashed = hashed
+        return len(macs) - len(beyond)
 
     def _set_address(self, entry: int, mac: bytes | None, pool: int) -> None:
         """RAL before RAH, whose AV makes it valid; an entry is invalid while it changes."""

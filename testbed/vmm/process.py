@@ -172,6 +172,7 @@ class Vmm:
         def changed() -> None:
             self.datapath.changed(uplink)
 
+        driver.set_uplink_addresses([port.port.mac for port in self.bridge.attachments.values()])
         uplink = PfUplink(driver, PhysicalMemory(memory), page, offset, changed, UplinkConfig())
         self.datapath.attach(uplink, page, offset)
         passthrough.join(uplink)

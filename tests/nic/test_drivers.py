@@ -16,7 +16,7 @@ from tests.support.nic_bench import frame
 from tests.support.nic_world import FUNCTION_BASE, NicWorld, receive, send
 from tests.support.pf_machine import VF_MACS
 
-OUTSIDE = bytes.fromhex("02000000ff01")
+OUTSIDE, STRANGER = bytes.fromhex("02000000ff01"), bytes.fromhex("02000000ff02")
 
 
 def world(*changes: dict[str, object]) -> NicWorld:
@@ -78,12 +78,23 @@ def test_broadcast_reaches_every_pool_but_the_senders() -> None:
     assert uplink_takes(nic) == [data]
 
 
-def test_an_address_that_nobody_has_goes_to_the_bridge() -> None:
+def test_an_address_of_the_bridge_reaches_it_and_one_that_nobody_has_does_not() -> None:
     nic = world()
-    data = frame(OUTSIDE, VF_MACS[0])
-    send(nic.guests[0], [data])
+    nic.driver.set_uplink_addresses([OUTSIDE])
+    data, stray = frame(OUTSIDE, VF_MACS[0]), frame(STRANGER, VF_MACS[0])
+    send(nic.guests[0], [data, stray])
     nic.run()
     assert (uplink_takes(nic), receive(nic.guests[1])) == ([data], [])
+
+
+def test_more_addresses_than_there_are_entries_reach_the_bridge_by_hash() -> None:
+    nic = world()
+    macs = [bytes([2, 1, 0, 0, 0, n]) for n in range(20)]
+    assert nic.driver.set_uplink_addresses(macs) == 15
+    frames = [frame(mac, VF_MACS[0], n) for n, mac in enumerate(macs)]
+    send(nic.guests[0], frames)
+    nic.run()
+    assert (uplink_takes(nic), receive(nic.guests[1])) == (frames, [])
 
 
 def test_the_bridge_reaches_a_vf() -> None:
@@ -125,7 +136,7 @@ def test_two_nics_over_a_wire() -> None:
         near.run()
         far.run()
     assert receive(far.guests[0]) == frames
-    assert (uplink_takes(near), uplink_takes(far)) == (frames, [])
+    assert (uplink_takes(near), uplink_takes(far)) == ([], [])
 
 
 def test_a_named_guest_of_the_bridge_is_reached_without_the_wire() -> None:
@@ -203,6 +214,7 @@ def test_a_reset_in_traffic_leaves_the_other_vf_at_work() -> None:
 @pytest.mark.parametrize("address", [0, FUNCTION_BASE, 3 * FUNCTION_BASE, (1 << 64) - 4096])
 def test_a_ring_in_anothers_memory_is_refused_and_stops_its_queue_alone(address: int) -> None:
     nic = world()
+    nic.driver.set_uplink_addresses([OUTSIDE])
     nic.vwr(0, "TXDCTL", 0)
     nic.vwr(0, "TDBAL", address & 0xFFFF_FFFF)
     nic.vwr(0, "TDBAH", address >> 32)

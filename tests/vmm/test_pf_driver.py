@@ -66,7 +66,7 @@ def test_the_uplink_takes_what_no_vf_is_named_for() -> None:
         False,
         True,
     )
-    assert set(state.unicast_table) == {0xFF}
+    assert set(state.unicast_table) == {0}
 
 
 def test_a_driver_that_was_stopped_leaves_no_vf() -> None:
@@ -299,6 +299,12 @@ def test_guests_behind_the_bridge_are_named_as_far_as_there_is_room() -> None:
     macs = [bytes([2, 1, 0, 0, 0, n]) for n in range(20)]
     assert pf.driver.set_uplink_addresses(macs) == 15
     assert [pools(pf, mac) for mac in macs[:16]] == [0b100] * 15 + [0]
+    hashes = {mac[4] >> 4 | mac[5] << 4 for mac in macs[15:]}
+    table = int.from_bytes(pf.nic.state.unicast_table, "little")
+    assert {bit for bit in range(4096) if table >> bit & 1} == hashes
+    assert pf.driver.set_uplink_addresses(macs[:3]) == 3
+    assert [pools(pf, mac) for mac in macs[:5]] == [0b100] * 3 + [0] * 2
+    assert set(pf.nic.state.unicast_table) == {0}
 
 
 # link, resets, spoofing

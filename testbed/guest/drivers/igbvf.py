@@ -250,7 +250,7 @@ class IgbVfDriver(SteppedQueue):
 
     def set_multicast(self, macs: Sequence[bytes]) -> bool:
         """Ask for multicast frames with these addresses; return whether that was granted."""
-        hashes = [_multicast_hash(mac) for mac in macs]
+        hashes = [igb.address_hash(mac) for mac in macs]
         count = min(len(hashes), igb_mailbox.MULTICAST_EVERYTHING)
         words = [igb_mailbox.SET_MULTICAST | igb_mailbox.INFO.put(count)]
         for n in range(0, min(len(hashes), igb_mailbox.MULTICAST_HASHES_MAX), 2):
@@ -423,8 +423,3 @@ def _buffer_kib(mtu: int) -> int:
         limit = igb_mailbox.FRAME_MAX_BYTES - FCS_BYTES - VLAN_TAG_BYTES - ETHERNET_HEADER_BYTES
         raise DeviceError(f"82576 VF: an MTU is at most {limit} bytes, not {mtu}")
     return max(2, -(-need // igb.BSIZEPACKET_UNIT_BYTES))
-
-
-def _multicast_hash(mac: bytes) -> int:
-    """Return the 12 bits by which an address is looked up, with RCTL.MO = 0 (§8.10)."""
-    return int.from_bytes(mac, "little") >> igb.MULTICAST_SHIFTS[0]
