@@ -79,6 +79,8 @@ class EventSignal:
 
     def pulse(self) -> None:
         """Signal it; a counter that is full says so already."""
+        # whether a write blocks is a property of the file, which the peer shares and may have changed since
+        os.set_blocking(self._descriptor, False)
         try:
             os.eventfd_write(self._descriptor, 1)
         except OSError as error:
