@@ -3,7 +3,8 @@
 Not modelled: comparison of two files of figures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,6 +12,8 @@ import typer
 from launcher.output import STDOUT, check_writable, complain, write_json
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from launcher.spread import Bound, Spread
 
 EXPECTATION_FAILED = 1
@@ -69,7 +72,7 @@ def virtio(
     check_writable(json)
     from launcher import bench_virtio
     from launcher.spread import parse_bounds
-    from launcher.table import console, show_result
+    from launcher.table import console
 
     settings = bench_virtio.Settings(
         path=path,
@@ -88,15 +91,10 @@ def virtio(
         limit=limit,
     )
     bounds = parse_bounds(at_least or (), at_most or (), bench_virtio.FIGURES)
-    try:
+    with _ending_as_the_run_did(json):
         measured = bench_virtio.measure_virtio(settings, console(stderr=True).print)
-    except bench_virtio.BenchFailed as failed:
-        show_result(failed.result, quiet=json == STDOUT)
-        raise typer.Exit(failed.result.exit_code) from None
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_virtio.virtio_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_virtio.virtio_table(measured), measured.figures(), bounds, json)
 
 
 def e1000(
@@ -120,9 +118,8 @@ def e1000(
     """Measure an emulated e1000: frames a second, and exits, copies and interrupts a frame."""
     check_writable(json)
     from launcher import bench_e1000
-    from launcher.bench_virtio import BenchFailed
     from launcher.spread import parse_bounds
-    from launcher.table import console, show_result
+    from launcher.table import console
 
     settings = bench_e1000.Settings(
         path=path,
@@ -135,15 +132,10 @@ def e1000(
         pin=pin,
     )
     bounds = parse_bounds(at_least or (), at_most or (), settings.figures)
-    try:
+    with _ending_as_the_run_did(json):
         measured = bench_e1000.measure_e1000(settings, console(stderr=True).print)
-    except BenchFailed as failed:
-        show_result(failed.result, quiet=json == STDOUT)
-        raise typer.Exit(failed.result.exit_code) from None
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_e1000.e1000_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_e1000.e1000_table(measured), measured.figures(), bounds, json)
 
 
 def vhost_user(
@@ -160,23 +152,17 @@ def vhost_user(
     """Measure DPDK's virtio-user (txonly) into our vhost-user back end, beside DPDK's own (rxonly)."""
     check_writable(json)
     from launcher import bench_vhost_user
-    from launcher.bench_virtio import BenchFailed
     from launcher.spread import parse_bounds
-    from launcher.table import console, show_result
+    from launcher.table import console
 
     settings = bench_vhost_user.Settings(
         ring=ring, frame_bytes=frame, seconds=seconds, pairs=pairs, queue_size=queue_size, in_order=in_order
     )
     bounds = parse_bounds(at_least or (), at_most or (), bench_vhost_user.FIGURES)
-    try:
+    with _ending_as_the_run_did(json):
         measured = bench_vhost_user.measure_vhost_user(settings, console(stderr=True).print)
-    except BenchFailed as failed:
-        show_result(failed.result, quiet=json == STDOUT)
-        raise typer.Exit(failed.result.exit_code) from None
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_vhost_user.vhost_user_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_vhost_user.vhost_user_table(measured), measured.figures(), bounds, json)
 
 
 def rr(
@@ -190,22 +176,16 @@ def rr(
     """Measure request and response between two guests that never poll, beside bare ZeroMQ wake-ups."""
     check_writable(json)
     from launcher import bench_rr
-    from launcher.bench_virtio import BenchFailed
     from launcher.spread import parse_bounds
-    from launcher.table import console, show_result
+    from launcher.table import console
 
     bounds = parse_bounds(at_least or (), at_most or (), bench_rr.FIGURES)
-    try:
+    with _ending_as_the_run_did(json):
         measured = bench_rr.measure_rr(
             bench_rr.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs), console(stderr=True).print
         )
-    except BenchFailed as failed:
-        show_result(failed.result, quiet=json == STDOUT)
-        raise typer.Exit(failed.result.exit_code) from None
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_rr.rr_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_rr.rr_table(measured), measured.figures(), bounds, json)
 
 
 def dma(
@@ -226,9 +206,7 @@ def dma(
     settings = bench_dma.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs)
     measured = bench_dma.measure_dma(settings, console(stderr=True).print)
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_dma.dma_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_dma.dma_table(measured), measured.figures(), bounds, json)
 
 
 def irq(
@@ -265,14 +243,31 @@ def irq(
     )
     measured = bench_irq.measure_irq(settings, console(stderr=True).print)
     write_json(measured, json)
-    if json != STDOUT:
-        console().print(bench_irq.irq_table(measured))
-    _judge(bounds, measured.figures())
+    _tell(bench_irq.irq_table(measured), measured.figures(), bounds, json)
 
 
-def _judge(bounds: "Sequence[Bound]", figures: "Mapping[str, Spread]") -> None:
+@contextmanager
+def _ending_as_the_run_did(json: str) -> "Iterator[None]":
+    """Show the result of a run that did not end well, and exit with its code."""
+    from launcher.bench_virtio import BenchFailed
+    from launcher.table import show_result
+
+    try:
+        yield
+    except BenchFailed as failed:
+        show_result(failed.result, quiet=json == STDOUT)
+        raise typer.Exit(failed.result.exit_code) from None
+
+
+def _tell(
+    table: "RenderableType", figures: "Mapping[str, Spread]", bounds: "Sequence[Bound]", json: str
+) -> None:
+    """Print what was measured where standard output is free, and hold it to the bounds."""
     from launcher.spread import broken
+    from launcher.table import console
 
+    if json != STDOUT:
+        console().print(table)
     problems = broken(bounds, figures)
     complain(problems)
     if problems:
