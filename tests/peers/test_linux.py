@@ -8,20 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from launcher.linux_guest import QEMU, check_installed
-from testbed.errors import MachineError
+from launcher.linux_guest import QEMU
 from tests.support.launched import ROOT, Launched
-from tests.support.peers import CI, needs, needs_namespaces
+from tests.support.linux_guests import running_linux
+from tests.support.peers import needs, needs_namespaces
 
 pytestmark = [
-    pytest.mark.usefixtures("run_parent"),
+    pytest.mark.usefixtures("run_parent", "linux_kernel"),
     pytest.mark.timeout(240),
     needs_namespaces,
     needs(QEMU, "busybox", "curl"),
@@ -65,34 +63,6 @@ exit 7
 """What the other one does: ping everybody, fetch 10 MB from the first and from a namespace."""
 
 
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    try:
-        check_installed()
-    except MachineError as error:
-        if CI:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@contextmanager
-def linux(name: str, script: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a Linux guest until the end of the block, or until its script ends."""
-    where = ("linux", name, "--address", f"{ADDRESSES[name]}/24")
-    with subprocess.Popen(
-        [sys.executable, "-m", "launcher", "guest", "linux", *where, "--", "sh", "-c", script],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # QEMU is tied to it
-
-
 def inside(guest: str, *program: str) -> list[str]:
     return [sys.executable, "-m", "launcher", "exec", "linux", guest, "--", *program]
 
@@ -122,8 +92,8 @@ def test_linux_guests_reach_each_other_and_namespaces_of_testbed_guests(tmp_path
     web = inside("a", sys.executable, "-u", "-m", "http.server", "-d", str(tmp_path), str(PORT))
     with (
         subprocess.Popen(web, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as www,
-        linux("single", SERVER) as server,
-        linux("pairs", CLIENT) as client,
+        running_linux("linux", "single", ADDRESSES["single"], SERVER) as server,
+        running_linux("linux", "pairs", ADDRESSES["pairs"], CLIENT) as client,
     ):
         said, _ = client.communicate(timeout=PATIENCE_SECONDS)
         until(server, "serving")

@@ -7,21 +7,17 @@ it stands. The guests listen, and every vmm connects.
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from launcher.linux_guest import QEMU, check_installed
-from testbed.errors import MachineError
+from launcher.linux_guest import QEMU
 from tests.support.background import Background
-from tests.support.launched import ROOT
-from tests.support.peers import CI, needs
+from tests.support.linux_guests import running_linux
+from tests.support.peers import needs
 
 RESUMED_SECONDS: Final = 2.0
 INTERVAL_SECONDS: Final = 0.02
@@ -39,43 +35,19 @@ PINGER: Final = f"""
 until ping -c 1 -W 1 {ADDRESSES["split"]} >/dev/null; do :; done
 ping -c {PINGS} -i {INTERVAL_SECONDS} {ADDRESSES["split"]}
 """
-pytestmark = [pytest.mark.usefixtures("run_parent"), pytest.mark.timeout(240), needs(QEMU, "busybox")]
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    try:
-        check_installed()
-    except MachineError as error:
-        if CI:
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@contextmanager
-def linux(name: str, script: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a Linux guest until the end of the block."""
-    where = ("restart-linux", name, "--address", f"{ADDRESSES[name]}/24")
-    with subprocess.Popen(
-        [sys.executable, "-m", "launcher", "guest", "linux", *where, "--", "sh", "-c", script],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()  # QEMU is tied to it
+pytestmark = [
+    pytest.mark.usefixtures("run_parent", "linux_kernel"),
+    pytest.mark.timeout(240),
+    needs(QEMU, "busybox"),
+]
 
 
 def test_pings_go_on_after_the_vmm_was_killed(tmp_path: Path) -> None:
     with ExitStack() as stack:
         up = Background(TOPOLOGY.format(directory=tmp_path), tmp_path)
         stack.callback(up.down)
-        stack.enter_context(linux("split", "sleep 1000"))
-        pinger = stack.enter_context(linux("packed", PINGER))
+        stack.enter_context(running_linux("restart-linux", "split", ADDRESSES["split"], "sleep 1000"))
+        pinger = stack.enter_context(running_linux("restart-linux", "packed", ADDRESSES["packed"], PINGER))
         assert pinger.stdout is not None
         lines, answered = [], []
         waiting = list(KILLED_AT)
