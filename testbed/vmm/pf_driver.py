@@ -226,7 +226,6 @@ class PfDriver:
         if causes & mask("ICR", "DOUTSYNC"):
             self._look_at_spoofers()
         if causes & mask("ICR", "SWMB"):
-            self._look_at_resets()
             self._mailbox.serve()
         if causes & mask("ICR", "LSC"):
             self._look_at_link()
@@ -249,18 +248,6 @@ class PfDriver:
                 self._mailbox.notify(vf)
             self._on_link(up)
 
-    def _look_at_resets(self) -> None:
-        """VFLRE: whatever these virtual functions were given is taken from them until they ask again."""
-        resets = self.registers.read("VFLRE")
-        if not resets:
-            return
-        self.registers.write("VFLRE", resets)
-        for vf in self.vfs:
-            if resets >> vf.number & 1:
-                vf.counts.resets += 1
-                self._mailbox.forget(vf)
-                self._stop_vf(vf)
-
     def _look_at_spoofers(self) -> None:
         queues = self.registers.read("WVBR")
         for vf in self.vfs:
@@ -269,6 +256,19 @@ class PfDriver:
                 self._report(vf.number, "spoof", "sent with an address or VLAN that is not its own")
 
     # the mailbox's policy
+
+    def take_resets(self) -> bool:
+        """VFLRE: whatever these virtual functions were given is taken from them until they ask again."""
+        resets = self.registers.read("VFLRE")
+        if not resets:
+            return False
+        self.registers.write("VFLRE", resets)
+        for vf in self.vfs:
+            if resets >> vf.number & 1:
+                vf.counts.resets += 1
+                self._mailbox.forget(vf)
+                self._stop_vf(vf)
+        return True
 
     def reset_vf(self, vf: Vf) -> bool:
         """A virtual function's driver starts; what it has from before is gone."""

@@ -32,7 +32,11 @@ _HASH_WORD_BITS: Final = 16
 
 
 class Policy(Protocol):
-    """What follows from a message; every method answers whether it was granted."""
+    """What follows from resets and messages; the latter's methods answer whether it was granted."""
+
+    def take_resets(self) -> bool:
+        """Take notice of virtual functions that were reset; say whether there was any."""
+        ...
 
     def reset_vf(self, vf: Vf) -> bool:
         """The driver starts: False where it has no address, or its link is off."""
@@ -77,6 +81,9 @@ class MailboxService:
     def serve(self) -> bool:
         """Answer every virtual function that waits, one message each; say whether there was any."""
         causes = self._registers.read("MBVFICR")
+        # only now: whoever asks was reset before it asked, and what the answer grants must outlive that reset
+        if self._policy.take_resets():
+            causes = self._registers.read("MBVFICR")
         requests, acknowledged = _VFREQ.get(causes) & ~self._deaf, _VFACK.get(causes)
         if not requests and not acknowledged:
             return False

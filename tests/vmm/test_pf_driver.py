@@ -2,6 +2,8 @@
 functions, settings, mailbox, hostile virtual functions.
 """
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +16,9 @@ from testbed.spec.igb import mask
 from testbed.vmm.pf_driver import PfDriver
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_mailbox import BURST_MESSAGES, WINDOW_NS
+from testbed.vmm.pf_registers import RegisterBus
 from tests.support.nic_machine import MAC
-from tests.support.pf_machine import VF_MACS, PfMachine, mac_words
+from tests.support.pf_machine import ACK, REQ, VF_MACS, VFU, PfMachine, mac_words
 
 ADD = mbx.INFO.put(1)
 
@@ -116,6 +119,50 @@ def test_before_its_reset_a_vf_may_ask_for_nothing() -> None:
     for message in ((mbx.SET_LPE, 1522), (mbx.SET_VLAN | ADD, 5), (mbx.SET_MAC_ADDR, *mac_words(VF_MACS[0]))):
         assert pf.ask(0, *message)[0] == message[0] | mbx.NACK
     assert not pf.nic.state.pools[0].receive
+
+
+class At:
+    """The PF's registers, at whose access number `when` something happens."""
+
+    def __init__(self, bus: RegisterBus, when: int, what: Callable[[], None]) -> None:
+        self._bus, self._left, self._what = bus, when, what
+
+    def _count(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._what()
+
+    def read32(self, offset: int) -> int:
+        self._count()
+        return self._bus.read32(offset)
+
+    def write32(self, offset: int, value: int) -> None:
+        self._count()
+        self._bus.write32(offset, value)
+
+    @property
+    def happened(self) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize("when", range(1, 13))
+def test_a_reset_and_its_request_are_served_whenever_they_come_while_another_vf_is(when: int) -> None:
+    pf = machine()
+    pf.vwr(1, "VTCTRL", igb_vf.mask("VTCTRL", "RST"))
+    pf.run()
+
+    def reset_and_ask() -> None:
+        pf.vwr(0, "VTCTRL", igb_vf.mask("VTCTRL", "RST"))
+        pf.vwr(0, "VFMAILBOX", VFU)
+        pf.vwr(0, "VMBMEM", mbx.RESET)
+        pf.vwr(0, "VFMAILBOX", REQ)
+
+    at = pf.driver.registers._bus = At(pf.driver.registers._bus, when, reset_and_ask)
+    pf.ask(1, mbx.RESET)
+    assert at.happened
+    assert pf.vrd(0, "VMBMEM") == mbx.RESET | mbx.ACK
+    pf.vwr(0, "VFMAILBOX", ACK)
+    assert pf.ask(0, mbx.SET_LPE, 1522)[0] == mbx.SET_LPE | mbx.ACK | mbx.CTS
 
 
 @pytest.mark.parametrize("mac", [VF_MACS[1], MAC, bytes.fromhex("010000000001"), bytes(6), b"\xff" * 6])
