@@ -103,6 +103,7 @@ def plan_passthrough(
     names: of the vmm's and the IOMMU's process. memory: of each guest of the host. free_hpa: the first
     address behind theirs.
     """
+    assert host.iommu is not None
     iommu = names[1]
     space = _Space(free_hpa)
     vfs = {nic.name: _functions(nic, host, guests) for nic in host.nics}
@@ -114,7 +115,7 @@ def plan_passthrough(
     let_into = tuple(
         segment
         for name in memory
-        if name in owners
+        if name in owners or host.iommu.bypass
         for segment in (memory[name].ram, _read_only(memory[name].stage2))
     )
     direct = [name for name in memory if name in owners and guests[name].interrupts == "direct"]
@@ -124,20 +125,25 @@ def plan_passthrough(
     )
     own = (window, lpis, tables, *vpts.values())
     pages = tuple(memory[name].vcpu for name in vpts)
-    its_hpa = base_hpa + HPA_HOST_STRIDE_BYTES - ITS_FRAMES_BYTES
-    iommu_process = _iommu(host, names, parts, its_hpa, vpes, (*own, *pages, *let_into))
+    its = its_hpa(base_hpa)
+    iommu_process = _iommu(host, names, parts, its, vpes, (*own, *pages, *let_into))
     nics = tuple(_nic_process(host, names, part, wires, let_into) for part in parts)
-    uplinked = tuple(part.physical(part.nic.name == host.uplink) for part in parts)
+    physical = tuple(part.physical(part.nic.name == host.uplink, not host.shares_macs) for part in parts)
     wired = (segment for part in parts for segment in _wire_segments(part.nic, wires) if segment)
     return Passthrough(
         processes=(iommu_process, *nics),
         segments=(*own, *(s for part in parts for s in part.segments), *wired),
         vmm_segments=(*own, *(s for part in parts for s in part.vmm_segments)),
-        physical=uplinked,
+        physical=physical,
         iommu=iommu,
-        its_hpa=its_hpa,
+        its_hpa=its,
         end_hpa=space.hpa,
     )
+
+
+def its_hpa(base_hpa: int) -> int:
+    """Return where the ITS of the host is whose physical addresses begin at `base_hpa`."""
+    return base_hpa + HPA_HOST_STRIDE_BYTES - ITS_FRAMES_BYTES
 
 
 def _functions(nic: HostNic, host: Host, guests: Mapping[str, Guest]) -> dict[int, tuple[str, Vf]]:
@@ -183,7 +189,7 @@ class _Nic:
         ]
         return DmaEntry(nic=name, functions=tuple(functions), slots=DMA_SLOTS, ats=self.nic.ats)
 
-    def physical(self, uplink: bool) -> PhysicalNicEntry:
+    def physical(self, uplink: bool, replicate: bool) -> PhysicalNicEntry:
         vfs = (self.vfs.get(number) for number in range(self.nic.vfs))
         return PhysicalNicEntry(
             name=self.nic.name,
@@ -193,6 +199,7 @@ class _Nic:
             vfs=tuple(owner[1].settings_entry() if owner else VfSettingsEntry() for owner in vfs),
             ats=self.nic.ats,
             uplink=uplink,
+            replicate=replicate,
         )
 
     def windows(self, vmm: str) -> tuple[WindowEntry, ...]:

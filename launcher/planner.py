@@ -7,8 +7,10 @@ Guest physical addresses: device windows as `launcher.nics.kind` has them, RAM f
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from launcher.external import external_entries, journals
 from launcher.nics import Nic
@@ -17,6 +19,7 @@ from launcher.passthrough_plan import (
     ITS_FRAMES_BYTES,
     HostSegments,
     Passthrough,
+    its_hpa,
     plan_passthrough,
 )
 from launcher.topology import iommu_name, vmm_name
@@ -45,6 +48,7 @@ from testbed.messages.entries import (
 )
 from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
 from testbed.observe.counters import segment_bytes
+from testbed.spec.its import ITS
 from testbed.spec.layout import RegisterMap
 from testbed.spec.vcpu_page import VCPU_PAGE
 
@@ -73,8 +77,11 @@ def plan_topology(topology: Topology) -> Plan:
     placed: dict[str, list[_Placed]] = defaultdict(list)
     bases = {host.name: HPA_BASE + i * HPA_HOST_STRIDE_BYTES for i, host in enumerate(topology.hosts)}
     free = dict(bases)
+    bypassed = {host.name for host in topology.hosts if host.iommu is not None and host.iommu.bypass}
     for index, guest in enumerate(_ours(topology)):
         member, free[guest.host] = _place(guest, index, free[guest.host])
+        if guest.host in bypassed:
+            member = _told_of_machine(member, bases[guest.host])
         placed[guest.host].append(member)
     functions: dict[str, Passthrough] = {}
     for host in topology.hosts:
@@ -155,6 +162,19 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
     return _Placed(entry, segments, registers), align_up(stage2_hpa + stage2_bytes, BLOCK_SIZE_BYTES)
 
 
+def _told_of_machine(member: _Placed, base_hpa: int) -> _Placed:
+    """Return a guest that knows the host physical addresses that its functions have to use."""
+    entry, ram = member.entry, member.segments[0]
+    message = its_hpa(base_hpa) + ITS["TRANSLATER"].offset
+    nics = tuple(
+        msgspec.structs.replace(nic, ram_offset=ram.hpa - entry.ram_gpa, msi_address=message)
+        if isinstance(nic, VfEntry)
+        else nic
+        for nic in entry.nics
+    )
+    return replace(member, entry=msgspec.structs.replace(entry, nics=nics))
+
+
 def _check_space(host: str, used_bytes: int) -> None:
     if used_bytes > HPA_HOST_STRIDE_BYTES:
         raise ConfigError(
@@ -218,6 +238,7 @@ def _vmm(
         restarts=host.restart,
         bridge=BridgeEntry(stall_ns=host.stall_ns),
         iommu=functions.iommu if functions else "",
+        iommu_bypass=host.iommu is not None and host.iommu.bypass,
         its_hpa=functions.its_hpa if functions else 0,
         physical=functions.physical if functions else (),
     )

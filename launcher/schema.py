@@ -42,6 +42,8 @@ GUESTS_MAX: Final = 100_000
 
 _DAY_NS: Final = 24 * 60 * DURATION_UNITS["min"]
 _MS: Final = DURATION_UNITS["ms"]
+UNSAFE_WORDS: Final = ("no-iommu", "shared-mac", "promiscuous")
+"""What `unsafe` of a host may say."""
 VFS_MAX: Final = 7
 """Of an 82576's eight pools the physical function keeps one."""
 HOST_NICS_MAX: Final = 8
@@ -83,6 +85,8 @@ class HostNicSection(Section):
 class IommuSection(Section):
     """The IOMMU of a host that has NICs."""
 
+    bypass: Boolean = False
+    """Let every function reach all memory of the host's guests, as without an IOMMU (unsafe: no-iommu)."""
     poll: Poll | None = None
     """How long it polls before it sleeps: a duration, 0 or forever. Default: the host's."""
     cpus: Cpus | None = None
@@ -99,6 +103,15 @@ class BridgeSection(Section):
     """How long a full receiver may hold its senders back before frames for it are dropped."""
 
 
+UnsafeWord = Annotated[Literal["no-iommu", "shared-mac", "promiscuous"], choice(*UNSAFE_WORDS)]
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+Unsafe = Annotated[list[UnsafeWord], BeforeValidator(_listed)]
+"""A word, or a list of words."""
 HostNic = Annotated[HostNicSection, BeforeValidator(_nothing_is_empty)]
 
 
@@ -117,6 +130,10 @@ class HostSection(Section):
     """Its physical NICs by name."""
     iommu: IommuSection = default({})
     """Its IOMMU."""
+    unsafe: Unsafe = default([])
+    """What of it shall be possible although it harms guests, a word or a list: no-iommu, shared-mac,
+    promiscuous.
+    """
 
 
 class GuestSection(Section):

@@ -19,7 +19,7 @@ from launcher.external import (
 from launcher.flows import resolve_phases
 from launcher.interposers import resolve_interposers
 from launcher.netns_workloads import resolve_namespaces
-from launcher.nics import AnyNicSection, Nic
+from launcher.nics import AnyNicSection, Nic, VfSection
 from launcher.problems import Path, did_you_mean
 from launcher.rules import parse_name
 from launcher.schema import (
@@ -32,6 +32,7 @@ from launcher.schema import (
 )
 from launcher.topology_records import End, Flow, Guest, Host, Service, Topology
 from launcher.units import format_size, shown
+from launcher.unsafe import SHARED_MAC_HINT, check_unsafe, may_share_macs
 from launcher.validation import Checked, check_values
 from launcher.wiring import Network, host_nic, resolve_functions, resolve_wires
 from launcher.yaml_source import Document, parse_document, read_document
@@ -113,6 +114,7 @@ class _Resolver:
             for name, guest in self.section.guests.items():
                 self._expand(name, guest)
         self._check_ports()
+        check_unsafe(self.checked, self.section)
         check_restarts(self.checked, self.hosts.values(), self.guests)
         self.guests = resolve_functions(self.checked, self.section, self.hosts, self.guests)
         self.guests = resolve_back_ends(self.guests, directory)
@@ -154,8 +156,8 @@ class _Resolver:
             host_nic(nic, i, written, written.mac or self._nic_mac(), _own(written.poll, poll_ns))
             for i, (nic, written) in enumerate(section.nics.items())
         ]
-        service = Service(_own(iommu.poll, poll_ns), iommu.cpus or ())
-        return replace(host, nics=tuple(nics), iommu=service)
+        service = Service(_own(iommu.poll, poll_ns), iommu.cpus or (), iommu.bypass)
+        return replace(host, nics=tuple(nics), iommu=service, shares_macs="shared-mac" in section.unsafe)
 
     def _nic_mac(self) -> str:
         """Return the next address for a physical function, of a range of its own."""
@@ -254,13 +256,18 @@ class _Resolver:
         for path, section, nic in _nic_sections(self.section.guests):
             if nic.mac is None:
                 continue
+            if may_share_macs(self.section, section, nic):
+                self._macs.setdefault(nic.mac, (*path, "mac"))
+                continue
             path = (*path, "mac")
             if (section.count or 1) > 1:
                 text = f"one address cannot be that of {section.count} guests: leave mac out, not {nic.mac}"
+                text += SHARED_MAC_HINT
                 self._add(path, text)
             elif nic.mac in self._macs:
                 first = self.checked.document.line(self._macs[nic.mac])
-                self._add(path, f"must be unique, but {nic.mac} is also given on line {first}")
+                text = f"must be unique, but {nic.mac} is also given on line {first}"
+                self._add(path, text + (SHARED_MAC_HINT if isinstance(nic, VfSection) else ""))
             else:
                 self._macs[nic.mac] = path
 

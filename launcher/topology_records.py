@@ -43,6 +43,8 @@ class Service:
 
     poll_ns: int
     cpus: tuple[int, ...] = ()
+    bypass: bool = False
+    """Of an IOMMU: it stops nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Host:
     iommu: Service | None = None
     uplink: str = ""
     """The NIC through which the bridge reaches a wire; empty: none."""
+    shares_macs: bool = False
+    """Functions of its NICs may have the same address: of these one gets what is for it."""
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,17 @@ class DmaPiece:
 
 
 class PhysicalDma:
-    """RAM for a device that uses guest physical addresses."""
+    """RAM for a device that uses guest physical addresses; `offset` is added to them where it is past any
+    IOMMU and the guest knows the machine's.
+    """
 
-    def __init__(self, ram: RamAllocator) -> None:
-        self._ram = ram
+    def __init__(self, ram: RamAllocator, offset: int = 0) -> None:
+        self._ram, self._offset = ram, offset
 
     def take(self, size_bytes: int, purpose: str) -> DmaPiece:
         """Return zeroed, page-aligned RAM; MachineError where there is too little."""
         piece = self._ram.take(size_bytes, purpose)
-        return DmaPiece(piece.gpa, piece.pinned)
+        return DmaPiece(piece.gpa + self._offset, piece.pinned)
 
 
 class ConfinedDma:

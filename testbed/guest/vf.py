@@ -50,13 +50,18 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     ring = parts.doorbell(Bell(window, bar_window.BELL_TO_DEVICE), nic.nic)
     requester = Requester(window, ring, parts.wait)
     bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
-    address = nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
+    address = nic.msi_address or nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [Message(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
     for intid in nic.intids:
         parts.interrupts.driver.enable_vector(intid)
     driver = IgbVfDriver(
-        bus, PhysicalDma(parts.ram), parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns)
+        bus,
+        PhysicalDma(parts.ram, nic.ram_offset),
+        parts.counters,
+        prefix,
+        config,
+        lambda ns: _pass(parts.wait, ns),
     )
     for vector, intid in enumerate(nic.intids):
         parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector), "interrupts.vf")

@@ -177,6 +177,12 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     """Interrupt of each vector: event N leads to number N. LPIs, where they are injected directly."""
     ring_size: int = 1024
     ats: bool = False
+    ram_offset: int = 0
+    """From a guest physical address of RAM to what the function is to use for it. Behind an IOMMU: nothing;
+    past it the guest is told where in the machine its RAM is, as Xen tells paravirtual guests.
+    """
+    msi_address: int = 0
+    """Past the IOMMU: where its MSIs are written; 0: at `msi_gpa`."""
 
     @property
     def hidden(self) -> str:
@@ -262,6 +268,7 @@ class VfSettingsEntry(Entry, frozen=True, kw_only=True):
     rate_bits_per_second: int = 0
     spoof_check: bool = True
     trust: bool = False
+    promiscuous: bool = False
     link: bool = True
 
 
@@ -281,6 +288,8 @@ class PhysicalNicEntry(Entry, frozen=True, kw_only=True):
     """Its functions may ask for translations."""
     uplink: bool = False
     """The bridge's frames leave and come by it."""
+    replicate: bool = True
+    """A frame for several functions goes to each; false: to one of them."""
 
 
 class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
@@ -302,6 +311,8 @@ class VmmEntry(Entry, tag="vmm", frozen=True, kw_only=True):
     """
     its_hpa: int = 0
     """As in `IommuEntry`."""
+    iommu_bypass: bool = False
+    """Functions of guests use host physical addresses, and nothing stops them."""
     physical: tuple[PhysicalNicEntry, ...] = ()
 
 

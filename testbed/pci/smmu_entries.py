@@ -48,6 +48,11 @@ def abort_entry() -> int:
     return image((s.STE_V, 1), (s.STE_CONFIG, s.CONFIG_ABORT))
 
 
+def bypass_entry() -> int:
+    """Return an STE whose stream's addresses are host physical ones, and nothing is stopped."""
+    return image((s.STE_V, 1), (s.STE_CONFIG, s.CONFIG_BYPASS))
+
+
 def stage2_entry(vmid: int, root: int, ats: bool = False) -> int:
     """Return an STE that translates by stage 2 alone: the guest's physical addresses."""
     eats = s.EATS_FULL if ats else s.EATS_NONE

@@ -50,6 +50,8 @@ class Assigned:
     windows: tuple[Window, ...] = ()
     on_event: Callable[[EventRecord], bool] = field(default=lambda _: False)
     """Takes the events that are the guest's own to handle (faults of its stage 1); True: taken."""
+    bypass: bool = False
+    """It is let into all memory, by host physical addresses."""
 
 
 class Assignments:
@@ -139,6 +141,8 @@ class Assignments:
 
     @staticmethod
     def _stage2_entry(function: Assigned) -> int:
+        if function.bypass:
+            return entries.bypass_entry()
         return entries.stage2_entry(function.vmid, function.stage2.root, function.ats)
 
 

@@ -59,6 +59,8 @@ class HostParts:
     lpis: HostLpis
     its_hpa: int
     report: Report
+    bypass: bool = False
+    """The IOMMU stops nothing of what guests' functions do."""
 
     @property
     def translater_hpa(self) -> int:
@@ -85,7 +87,8 @@ class Passthrough:
         """Bring a NIC up; DeviceError where it does not come up."""
         self._confine(entry, memory)
         lpis = self._route(entry.stream, VECTORS)
-        config = PfDriverConfig(entry.name, self._messages(VECTORS), [_settings(vf) for vf in entry.vfs])
+        vfs = [_settings(vf) for vf in entry.vfs]
+        config = PfDriverConfig(entry.name, self._messages(VECTORS), vfs, entry.replicate)
         report = partial(self._told, entry.name)
         on_link = partial(self._set_link, entry.name)
         driver = PfDriver(_bus(window, len(entry.vfs)), config, time.monotonic_ns, on_link, report)
@@ -124,7 +127,9 @@ class Passthrough:
         windows = (Window(vf.window_gpa, window.hpa, window.size_bytes), Window(vf.msi_gpa, page_hpa))
         vmid = 1 + vm.entry.index
         self._parts.iommu.assignments.assign(
-            Assigned(vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows)
+            Assigned(
+                vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows, bypass=self._parts.bypass
+            )
         )
 
     def route_edges(self, stream: int, edges: Sequence[Edge]) -> None:
@@ -204,5 +209,6 @@ def _settings(entry: VfSettingsEntry) -> VfSettings:
         rate_bits_per_second=entry.rate_bits_per_second,
         spoof_check=entry.spoof_check,
         trust=entry.trust,
+        promiscuous=entry.promiscuous,
         link=entry.link,
     )

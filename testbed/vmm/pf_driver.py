@@ -70,12 +70,14 @@ class PfBus:
 class PfDriverConfig:
     """What the topology says about one NIC.
 
-    vectors: where its `VECTORS` interrupts go. vfs: one for each virtual function.
+    vectors: where its `VECTORS` interrupts go. vfs: one for each virtual function. replicate: a frame for
+    several pools goes to each of them, not to one.
     """
 
     name: str
     vectors: Sequence[Message]
     vfs: Sequence[VfSettings]
+    replicate: bool = True
 
 
 class PfDriver:
@@ -100,6 +102,10 @@ class PfDriver:
             )
         for settings in config.vfs:
             settings.check()
+        if sum(settings.promiscuous for settings in config.vfs) > igb.MIRRORS:
+            raise ConfigError(
+                f"{config.name}: at most {igb.MIRRORS} VFs can be promiscuous, for each takes a mirror rule"
+            )
         self.config, self._bus, self._on_link, self._report = config, bus, on_link, report
         self.registers = PfRegisters(bus.registers)
         self.vfs = [Vf(number, settings) for number, settings in enumerate(config.vfs)]
@@ -181,12 +187,14 @@ class PfDriver:
         """Pools, replication, loopback and filters; the PF's pool takes what no other is named for."""
         registers = self.registers
         self._filters.reset(self.mac)
-        registers.write("VT_CTL", field("VT_CTL", "DEF_PL").put(self.pool) | mask("VT_CTL", "RPL_EN"))
+        copies = mask("VT_CTL", "RPL_EN") if self.config.replicate else 0
+        registers.write("VT_CTL", field("VT_CTL", "DEF_PL").put(self.pool) | copies)
         registers.write("MRQC", field("MRQC", "MRQ_ENABLE").put(igb.MRQ_VMDQ))
         registers.write("VFRE", 1 << self.pool)
         registers.write("VFTE", 1 << self.pool)
         registers.write("QDE", 0)  # a full receiver holds its sender back instead of losing frames
         registers.write("RLPML", igb.REGISTERS["RLPML"].reset)
+        self._filters.set_mirrors(vf.number for vf in self.vfs if vf.settings.promiscuous)
         self._set_anti_spoof()
         registers.write("RCTL", mask("RCTL", "EN", "UPE", "MPE", "LPE", "BAM", "SECRC"))
         registers.write("TCTL", igb.REGISTERS["TCTL"].reset | mask("TCTL", "EN", "PSP"))

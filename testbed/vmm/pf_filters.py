@@ -22,6 +22,7 @@ _HALF: Final = REGISTERS["RAL"].count
 _ENTRIES: Final = _HALF + REGISTERS["RAL2"].count
 _WORD_BITS: Final = 32
 _ALL_ONES: Final = 0xFFFF_FFFF
+_ALL_POOLS: Final = (1 << igb.POOLS) - 1
 _VMOLR_KEPT: Final = mask("VMOLR", "STRCRC")
 
 
@@ -87,6 +88,13 @@ class Filters:
             self._registers.write("UTA", sum(bits), word)
         self._hashed = hashed
         return len(macs) - len(beyond)
+
+    def set_mirrors(self, pools: Iterable[int]) -> None:
+        """Give each of these pools copies of what every other pool gets and of all that goes to the wire."""
+        for rule, pool in enumerate(pools):
+            control = field("VMRCTL", "MP").put(pool) | mask("VMRCTL", "VPME", "DPME")
+            self._registers.write("VMRVM", _ALL_POOLS & ~(1 << pool), rule)
+            self._registers.write("VMRCTL", control, rule)
 
     def _set_address(self, entry: int, mac: bytes | None, pool: int) -> None:
         """RAL before RAH, whose AV makes it valid; an entry is invalid while it changes."""

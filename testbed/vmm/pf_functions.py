@@ -25,6 +25,7 @@ class VfSettings:
     rate_bits_per_second: int = 0
     spoof_check: bool = True
     trust: bool = False
+    promiscuous: bool = False
     link: bool = True
 
     def check(self) -> None:

@@ -194,7 +194,7 @@ class Vmm:
         watch.add(lpis.watched, lpis.take)
         watch.add_bell(lpis.bell)
         its = ItsDriver(iommu.its, iommu.redistributor, iommu.memory, iommu.arena.allocate)
-        return HostParts(iommu, its, lpis, entry.its_hpa, report)
+        return HostParts(iommu, its, lpis, entry.its_hpa, report, entry.iommu_bypass)
 
     def _requester(self, nic: PhysicalNicEntry) -> Requester:
         """Return the vmm's window to a NIC."""

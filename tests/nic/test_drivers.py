@@ -69,6 +69,27 @@ def test_rings_go_round_many_times_without_loss() -> None:
     assert got == sent
 
 
+def test_a_promiscuous_vf_gets_a_copy_of_what_others_send_each_other_and_outwards() -> None:
+    nic = world({}, {}, {"promiscuous": True})
+    inside = [frame(VF_MACS[1], VF_MACS[0], n) for n in range(20)]
+    outward = frame(OUTSIDE, VF_MACS[0])
+    send(nic.guests[0], [*inside, outward])
+    nic.run()
+    assert receive(nic.guests[1]) == inside
+    assert receive(nic.guests[2]) == [*inside, outward]
+    nic.assert_intact()
+
+
+def test_of_vfs_with_one_address_one_gets_everything_where_nothing_is_replicated() -> None:
+    nic = NicWorld(*(VfSettings(mac=mac) for mac in (VF_MACS[0], VF_MACS[0], VF_MACS[1])), replicate=False)
+    for vf in range(3):
+        nic.load(vf)
+    frames = [frame(VF_MACS[0], VF_MACS[1], n) for n in range(20)]
+    send(nic.guests[2], frames)
+    nic.run()
+    assert (receive(nic.guests[0]), receive(nic.guests[1])) == (frames, [])
+
+
 def test_broadcast_reaches_every_pool_but_the_senders() -> None:
     nic = world({}, {}, {})
     data = frame(b"\xff" * 6, VF_MACS[0])

@@ -47,6 +47,13 @@ def test_started_smmu_translates_nothing_yet(driven: Driven) -> None:
     assert [event.name for event in driven.driver.take_events()] == ["C_BAD_STREAMID"]
 
 
+def test_bypass_entry_lets_a_stream_use_host_physical_addresses(driven: Driven) -> None:
+    driven.driver.set_entry(STREAM, entries.bypass_entry())
+    answer = driven.translate(request(0x1234_5678, STREAM, write=True))
+    assert isinstance(answer, Granted)
+    assert answer.output == 0x1234_5678
+
+
 def test_stage2_entry_translates_guest_addresses(driven: Driven) -> None:
     driven.driver.set_entry(STREAM, entries.stage2_entry(5, driven.stage2_tables().root))
 

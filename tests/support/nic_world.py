@@ -71,10 +71,10 @@ class FunctionIommu(Iommu):
 class NicWorld(VfMachine):
     """The machine of the drivers, with queues."""
 
-    def __init__(self, *settings: VfSettings, ring_size: int = 64) -> None:
+    def __init__(self, *settings: VfSettings, ring_size: int = 64, replicate: bool = True) -> None:
         self.sram = memoryview(bytearray(NicEngine.memory_bytes()))
         self.memories = [FunctionMemory(function) for function in range(len(settings) + 1)]
-        super().__init__(*settings, start=False)
+        super().__init__(*settings, start=False, replicate=replicate)
         self.ring_size = ring_size
         self.pool_counters = bytearray(8 * NIC_POOL.size)
         self.stopped: list[tuple[int, str]] = []

@@ -41,7 +41,7 @@ def registers(nic: NicControl, function: int) -> DirectPort:
 class PfMachine(NicMachine):
     """The driver, started; its interrupts are handled when `run` is called."""
 
-    def __init__(self, *settings: VfSettings, start: bool = True) -> None:
+    def __init__(self, *settings: VfSettings, start: bool = True, replicate: bool = True) -> None:
         super().__init__()
         self.links: list[bool] = []
         self.reports: list[tuple[int, str]] = []
@@ -51,7 +51,7 @@ class PfMachine(NicMachine):
             DirectPort(self.nic, 0, bar_window.SPACE_CONFIGURATION),
             [DirectPort(self.nic, vf + 1, bar_window.SPACE_CONFIGURATION) for vf in range(len(settings))],
         )
-        config = PfDriverConfig("nic0", [Message(0, vector) for vector in range(3)], settings)
+        config = PfDriverConfig("nic0", [Message(0, vector) for vector in range(3)], settings, replicate)
         self.driver = PfDriver(bus, config, self.clock, self.links.append, self._report)
         if start:
             self.driver.start()

@@ -39,8 +39,8 @@ class Memory:
 class VfMachine(PfMachine):
     """The PF's machine, with a driver on each virtual function that is asked for."""
 
-    def __init__(self, *settings: VfSettings, start: bool = True) -> None:
-        super().__init__(*settings, start=start)
+    def __init__(self, *settings: VfSettings, start: bool = True, replicate: bool = True) -> None:
+        super().__init__(*settings, start=start, replicate=replicate)
         self.paused_ns = 0
 
     def pause(self, ns: int) -> None:
