@@ -53,28 +53,8 @@ cdef extern from "e1000_receive.h":
     bint e1000_receive_ready(void*) noexcept nogil
 
 cdef extern from "e1000_driver.h":
-    cdef struct e1000_desc:
-        uint64_t address
-    cdef struct e1000_tx_driver:
-        e1000_desc* ring
-        uint8_t* slots
-        uint64_t slots_gpa
-        uint32_t size, slot_bytes, used
-    cdef struct e1000_rx_driver:
-        e1000_desc* ring
-        uint8_t* slots
-        uint64_t slots_gpa
-        uint32_t size, slot_bytes, tail, taken
-        uint64_t errors
-    void e1000_tx_layout(e1000_tx_driver*)
-    uint32_t e1000_tx_reclaim(e1000_tx_driver*) nogil
-    uint32_t e1000_tx_reserve(e1000_tx_driver*, burst*, uint32_t) nogil
-    uint32_t e1000_tx_send(e1000_tx_driver*, const burst*, uint32_t, uint32_t) nogil
-    bint e1000_tx_ready(void*) noexcept nogil
-    void e1000_rx_layout(e1000_rx_driver*)
-    uint32_t e1000_rx_collect(e1000_rx_driver*, burst*, uint32_t) nogil
-    uint32_t e1000_rx_post(e1000_rx_driver*) nogil
-    bint e1000_rx_ready(void*) noexcept nogil
+    const slot_tx_kind e1000_tx_kind
+    const slot_rx_kind e1000_rx_kind
 
 
 cdef class E1000Transmit(Watched):
@@ -253,95 +233,22 @@ cdef class E1000Receive(Watched):
         return self.q.copied
 
 
-cdef class E1000TxDriver(Watched):
-    """A driver's transmit ring and buffers, in memory that it has mapped. Ready when a sent frame can be reclaimed."""
+cdef class E1000TxDriver(SlotTxDriver):
+    """The transmit ring of an 82540EM's driver."""
 
-    cdef e1000_tx_driver q
-    cdef Pinned ring, slots
-
-    def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
-        if size < 8 or size % 8 or size > 65528:
-            raise ValueError(f"a ring has a multiple of 8 descriptors up to 65528, not {size}")
-        self.ring, self.slots = ring, slots
-        self.q.ring = <e1000_desc*>_at(ring, 0, 16 * size)
-        self.q.slots = _at(slots, 0, <Py_ssize_t>size * slot_bytes)
-        self.q.slots_gpa, self.q.size, self.q.slot_bytes = slots_gpa, size, slot_bytes
-        e1000_tx_layout(&self.q)
-        self.w = watched(&self.q, e1000_tx_ready, e1000_tx_ready, _nothing, True)
-
-    def clear(self):
-        """Forget what was sent: the device has been reset."""
-        e1000_tx_layout(&self.q)
-
-    def reserve(self, Burst to, uint32_t want=256):
-        """Open up to `want` free slots as frames to fill; return how many there are."""
-        with nogil:
-            e1000_tx_reserve(&self.q, &to.b, want)
-        return to.b.frames_n
-
-    def send(self, Burst filled, uint32_t first, uint32_t count):
-        """Describe frames of a reserved and filled burst, in order; return the new tail."""
-        cdef uint32_t tail
-        with nogil:
-            tail = e1000_tx_send(&self.q, &filled.b, first, count)
-        return tail
-
-    def reclaim(self):
-        """Take back what has been sent; return how many frames that is."""
-        return e1000_tx_reclaim(&self.q)
-
-    @property
-    def in_flight(self):
-        """Frames that the device has not given back."""
-        return self.q.used
-
-
-cdef class E1000RxDriver(Watched):
-    """A driver's receive ring and buffers. Ready when a descriptor has been written back."""
-
-    cdef e1000_rx_driver q
-    cdef Pinned ring, slots
+    cdef slot_tx q
 
     def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
-        if size < 8 or size % 8 or size > 65528:
-            raise ValueError(f"a ring has a multiple of 8 descriptors up to 65528, not {size}")
-        self.ring, self.slots = ring, slots
-        self.q.ring = <e1000_desc*>_at(ring, 0, 16 * size)
-        self.q.slots = _at(slots, 0, <Py_ssize_t>size * slot_bytes)
-        self.q.slots_gpa, self.q.size, self.q.slot_bytes = slots_gpa, size, slot_bytes
-        e1000_rx_layout(&self.q)
-        self.w = watched(&self.q, e1000_rx_ready, e1000_rx_ready, _nothing, True)
+        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, 65528)
+        self._open(&self.q, &e1000_tx_kind, ring, slots)
 
-    def clear(self):
-        """Start again with every buffer empty: the device has been reset."""
-        e1000_rx_layout(&self.q)
 
-    def collect(self, Burst to, uint32_t limit=256):
-        """Take received frames; return how many. One burst at a time: `post` gives its buffers back."""
-        with nogil:
-            e1000_rx_collect(&self.q, &to.b, limit)
-        return to.b.frames_n
+cdef class E1000RxDriver(SlotRxDriver):
+    """The receive ring of an 82540EM's driver."""
 
-    def post(self):
-        """Give the buffers of the collected burst back to the device; return the new tail."""
-        cdef uint32_t tail
-        with nogil:
-            tail = e1000_rx_post(&self.q)
-        return tail
-
-    @property
-    def tail(self):
-        return self.q.tail
-
-    @property
-    def taken(self):
-        """Descriptors that `post` will give back."""
-        return self.q.taken
-
-    @property
-    def errors(self):
-        """Frames that the device marked as bad."""
-        return self.q.errors
+    def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
+        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, 65528)
+        self._open(&e1000_rx_kind, ring, slots)
 
 
 E1000_TX_DONE, E1000_TX_DELAYED, E1000_TX_EMPTY, E1000_TX_LOW = 1, 2, 4, 8

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.driver import SteppedQueue
-from testbed.native import Burst, E1000RxDriver, E1000TxDriver, Pinned, Watched
+from testbed.guest.drivers.tail_queue import RegisterBus, TailQueue
+from testbed.native import E1000RxDriver, E1000TxDriver, Pinned
 from testbed.observe.counters import Counters
 from testbed.spec import e1000_eeprom as eeprom
 from testbed.spec import e1000_phy as phy
@@ -43,8 +43,6 @@ _POLLS_MAX: Final = 10_000
 """Reads of a register that a device takes its time over, before the driver gives up."""
 _ALL_CAUSES: Final = 0xFFFF_FFFF
 _CAUSES: Final = mask("ICR", "TXDW", "LSC", "RXDMT0", "RXO", "RXT0")
-_REFILL_BATCH: Final = 16
-"""Buffers that are given back at a time: each time is a register write."""
 _CACHE_LINE_BYTES: Final = 64
 _MTU_MAX_SHORT: Final = 1500
 """Without RCTL.LPE frames of 1522 bytes are taken, a tag and the FCS among them."""
@@ -53,18 +51,6 @@ _BUFFER_SIZES: Final = ((2048, 0, 0), (4096, 3, 1), (8192, 2, 1), (16384, 1, 1))
 _TIPG_COPPER: Final = 10
 _COLLISION_THRESHOLD: Final = 0x0F
 _COLLISION_DISTANCE: Final = 0x40
-
-
-class RegisterBus(Protocol):
-    """The device's register block."""
-
-    def read32(self, offset: int) -> int:
-        """Return a register."""
-        ...
-
-    def write32(self, offset: int, value: int) -> None:
-        """Write a register."""
-        ...
 
 
 class PortBus(Protocol):
@@ -115,7 +101,7 @@ class E1000DriverConfig:
             raise ValueError(f"a ring has a multiple of 8 descriptors below 65536, not {self.ring_size}")
 
 
-class E1000Driver(SteppedQueue):
+class E1000Driver(TailQueue):
     """One interface; `counter_prefix` is its block of the guest's counters. DeviceError where it does not
     come up. With `ports` it resets the device through the I/O BAR.
     """
@@ -129,19 +115,14 @@ class E1000Driver(SteppedQueue):
         config: E1000DriverConfig,
         ports: PortBus | None = None,
     ) -> None:
+        super().__init__(bus, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick)
         self._bus, self._ports, self._config, self.mtu = bus, ports, config, config.mtu
-        self._counters = counters
-        self._count = {
-            w: f"{counter_prefix}.{w}"
-            for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
-        }
         self._buffer_bytes, self._bsize, self._bsex = _buffer_size(config.mtu)
         self._reset_device()
         self.mac = self._read_mac()
         self._rx_ring = memory.take(config.ring_size * DESC_BYTES, "e1000 receive ring")
         self._tx_ring = memory.take(config.ring_size * DESC_BYTES, "e1000 transmit ring")
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
-        self._unposted = 0
         self._masked = True
         self._multicast = 0
         self._start()
@@ -149,60 +130,9 @@ class E1000Driver(SteppedQueue):
     # NetDriver
 
     @property
-    def queues(self) -> Sequence["E1000Driver"]:
-        """One pair of queues."""
-        return (self,)
-
-    @property
     def link_up(self) -> bool:
         """The link as STATUS last said."""
         return self._link_up
-
-    @property
-    def rx_watch(self) -> Watched:
-        """The receive ring."""
-        return self._rx
-
-    @property
-    def tx_watch(self) -> Watched:
-        """The transmit ring."""
-        return self._tx
-
-    def tx_reserve(self, burst: Burst, want: int) -> int:
-        """Open up to `want` buffers as frames to fill; return how many there are."""
-        return self._tx.reserve(burst, want)
-
-    def tx_send(self, burst: Burst) -> None:
-        """Send a filled burst; TDT is written after each `frames_per_kick` frames and after the last."""
-        count, step = len(burst), self._config.frames_per_kick
-        send, write = self._tx.send, self._bus.write32
-        for first in range(0, count, step):
-            write(_TDT, send(burst, first, step))
-        self._counters.add(self._count["tx_kicks"], -(-count // step))
-        self._counters.add(self._count["tx_frames"], count)
-        self._counters.add(self._count["tx_bytes"], burst.byte_count)
-
-    def tx_release(self, burst: Burst, first: int) -> None:
-        """Take back the reserved frames from `first` on: what is not sent is reserved again the next time."""
-        burst.truncate(first)
-
-    def rx_collect(self, burst: Burst) -> int:
-        """Take received frames; return how many. They stay readable until `rx_refill`."""
-        count = self._rx.collect(burst)
-        if count:
-            self._counters.add(self._count["rx_frames"], count)
-            self._counters.add(self._count["rx_bytes"], burst.byte_count)
-        return count
-
-    def rx_refill(self, burst: Burst) -> None:
-        """Give the buffers of a collected burst back; RDT is written for a batch of them."""
-        self._unposted += self._rx.taken
-        tail = self._rx.post()
-        if self._unposted >= _REFILL_BATCH:
-            self._bus.write32(_RDT, tail)
-            self._counters.add(self._count["rx_kicks"])
-            self._unposted = 0
-        burst.clear()
 
     def handle_interrupt(self) -> bool:
         """Read the causes, mask everything, look at the link; the rings are polled. False: not this

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.driver import SteppedQueue
-from testbed.guest.drivers.igbvf_mailbox import RegisterBus, VfMailbox
-from testbed.native import Burst, IgbRxDriver, IgbTxDriver, Pinned, Watched
+from testbed.guest.drivers.igbvf_mailbox import VfMailbox
+from testbed.guest.drivers.tail_queue import RegisterBus, TailQueue
+from testbed.native import Burst, IgbRxDriver, IgbTxDriver, Pinned
 from testbed.observe.counters import Counters
 from testbed.spec import igb, igb_mailbox, igb_pci, pci
 from testbed.spec.igb import RING_DESCRIPTORS_MAX, RING_DESCRIPTORS_MULTIPLE
@@ -34,8 +34,6 @@ _ALL: Final = 0xFFFF_FFFF
 _ALL_VECTORS: Final = (1 << VECTORS) - 1
 _TDT: Final = REGISTERS["TDT"].offset
 _RDT: Final = REGISTERS["RDT"].offset
-_REFILL_BATCH: Final = 16
-"""Buffers that are given back at a time: each time is a register write."""
 _CACHE_LINE_BYTES: Final = 64
 _RESET_TRIES: Final = 3
 """How often a reset is asked for again that was answered with NACK; then the driver chooses an address."""
@@ -121,7 +119,7 @@ class IgbVfConfig:
             )
 
 
-class IgbVfDriver(SteppedQueue):
+class IgbVfDriver(TailQueue):
     """One interface; `counter_prefix` is its block of the guest's counters.
 
     pause(ns): lets that much time pass. DeviceError where the function does not come up.
@@ -137,18 +135,14 @@ class IgbVfDriver(SteppedQueue):
         pause: Callable[[int], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        super().__init__(bus.registers, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick)
         self._bus, self._config, self.mtu, self._pause = bus, config, config.mtu, pause
-        self._counters = counters
-        self._count = {
-            w: f"{counter_prefix}.{w}"
-            for w in ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
-        }
         self.mailbox = VfMailbox(bus.registers, pause, clock)
         self._buffer_kib = _buffer_kib(config.mtu)
         self._rx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf receive ring")
         self._tx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf transmit ring")
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
-        self._unposted = self._masked = 0
+        self._masked = 0
         self._link_up = False
         self.failure = ""
         self.mac = bytes(6)
@@ -158,62 +152,21 @@ class IgbVfDriver(SteppedQueue):
     # NetDriver
 
     @property
-    def queues(self) -> Sequence["IgbVfDriver"]:
-        """One pair of queues."""
-        return (self,)
-
-    @property
     def link_up(self) -> bool:
         """The link as VTSTATUS and the PF's driver last said."""
         return self._link_up
 
-    @property
-    def rx_watch(self) -> Watched:
-        """The receive ring."""
-        return self._rx
-
-    @property
-    def tx_watch(self) -> Watched:
-        """The transmit ring."""
-        return self._tx
-
-    def tx_reserve(self, burst: Burst, want: int) -> int:
-        """Open up to `want` buffers as frames to fill; return how many there are."""
-        return self._tx.reserve(burst, want)
-
     def tx_send(self, burst: Burst) -> None:
-        """Send a filled burst; TDT is written after each `frames_per_kick` frames and after the last."""
-        count, step = len(burst), self._config.frames_per_kick
-        send, write = self._tx.send, self._bus.registers.write32
-        for first in range(0, count, step):
-            write(_TDT, send(burst, first, step))
+        """See TailQueue; the vector of sent frames is masked until buffers are short."""
+        super().tx_send(burst)
         self._masked |= 1 << VECTOR_SEND
-        self._counters.add(self._count["tx_kicks"], -(-count // step))
-        self._counters.add(self._count["tx_frames"], count)
-        self._counters.add(self._count["tx_bytes"], burst.byte_count)
-
-    def tx_release(self, burst: Burst, first: int) -> None:
-        """Take back the reserved frames from `first` on: what is not sent is reserved again the next time."""
-        burst.truncate(first)
 
     def rx_collect(self, burst: Burst) -> int:
-        """Take received frames; return how many. They stay readable until `rx_refill`."""
-        count = self._rx.collect(burst)
+        """See TailQueue; the vector of arrived frames is masked until there are none."""
+        count = super().rx_collect(burst)
         if count:
             self._masked |= 1 << VECTOR_RECEIVE  # whoever takes its interrupt may be late
-            self._counters.add(self._count["rx_frames"], count)
-            self._counters.add(self._count["rx_bytes"], burst.byte_count)
         return count
-
-    def rx_refill(self, burst: Burst) -> None:
-        """Give the buffers of a collected burst back; RDT is written for a batch of them."""
-        self._unposted += self._rx.taken
-        tail = self._rx.post()
-        if self._unposted >= _REFILL_BATCH:
-            self._bus.registers.write32(_RDT, tail)
-            self._counters.add(self._count["rx_kicks"])
-            self._unposted = 0
-        burst.clear()
 
     def handle_interrupt(self) -> bool:
         """Do what the mailbox's vector asks for. False: nothing was there.

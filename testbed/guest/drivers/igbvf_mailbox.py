@@ -9,9 +9,10 @@ further MAC addresses.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from testbed.errors import DeviceError
+from testbed.guest.drivers.tail_queue import RegisterBus
 from testbed.spec import igb_mailbox
 from testbed.spec.igb_vf import REGISTERS, mask
 
@@ -24,18 +25,6 @@ _POLL_NS: Final = 500_000
 _PATIENCE_NS: Final = 2_000_000_000
 """How long an answer is waited for; igbvf waits one second."""
 _ALL_ONES: Final = 0xFFFF_FFFF
-
-
-class RegisterBus(Protocol):
-    """A block of 32-bit registers."""
-
-    def read32(self, offset: int) -> int:
-        """Return a register."""
-        ...
-
-    def write32(self, offset: int, value: int) -> None:
-        """Write a register."""
-        ...
 
 
 class VfMailbox:
