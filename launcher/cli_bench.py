@@ -1,4 +1,4 @@
-"""Commands that measure the data plane: bench virtio, vhost-user, e1000, rr, dma.
+"""Commands that measure the data plane: bench virtio, vhost-user, e1000, rr, dma, irq, wire.
 
 Not modelled: comparison of two files of figures.
 """
@@ -37,7 +37,7 @@ Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
 
 def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
-    for command in (virtio, e1000, rr, dma, irq):
+    for command in (virtio, e1000, rr, dma, irq, wire):
         bench.command()(command)
     bench.command("vhost-user")(vhost_user)
 
@@ -244,6 +244,43 @@ def irq(
     measured = bench_irq.measure_irq(settings, console(stderr=True).print)
     write_json(measured, json)
     _tell(bench_irq.irq_table(measured), measured.figures(), bounds, json)
+
+
+def wire(
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WAY",
+            help="e1000, e1000-batch, virtio, virtio-ats, vf, vf-ats; repeat. Default: all but the -batch "
+            "and virtio-ats.",
+        ),
+    ] = None,
+    far: Annotated[
+        Literal["wire", "guest"],
+        typer.Option(help="Where frames end: as the far NIC takes them off the wire, or in a guest there."),
+    ] = "wire",
+    frame: Frame = 60,
+    seconds: Seconds = 1.0,
+    pairs: Pairs = 3,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure frames from a guest to a wire: emulated, paravirtual, through a virtual function."""
+    check_writable(json)
+    from launcher import bench_wire
+    from launcher.spread import parse_bounds
+    from launcher.table import console
+    from launcher.wire_ways import WAYS_DEFAULT
+
+    bounds = parse_bounds(at_least or (), at_most or (), bench_wire.FIGURES)
+    settings = bench_wire.WireSettings(
+        ways=tuple(way or WAYS_DEFAULT), far=far, frame_bytes=frame, seconds=seconds, pairs=pairs
+    )
+    with _ending_as_the_run_did(json):
+        measured = bench_wire.measure_wire(settings, console(stderr=True).print)
+    write_json(measured, json)
+    _tell(bench_wire.wire_table(measured), measured.figures(), bounds, json)
 
 
 @contextmanager

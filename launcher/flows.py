@@ -60,6 +60,7 @@ class _Flows:
         flows: list[Flow] = []
         replays: dict[tuple[End, End], Path] = {}
         sunk: dict[End, tuple[Path, Flow]] = {}
+        taken: dict[str, Path] = {}
         written = self.checked.document.data["workloads"]
         is_list = isinstance(written, list) and isinstance(written[index], list)
         for i, section in enumerate(sections):
@@ -74,6 +75,8 @@ class _Flows:
                 self._told_apart(path, flow, replays)
             if self._back_end(flow.source) == "sink":
                 self._counted_apart(path, flow, sunk)
+            if flow.ends_at:
+                self._taken_apart(path, flow, taken)
         return tuple(flows)
 
     def _told_apart(self, path: Path, flow: Flow, replays: dict[tuple[End, End], Path]) -> None:
@@ -82,6 +85,13 @@ class _Flows:
             line = self.checked.document.line(first)
             text = f"cannot run at the same time as the replay on line {line}, which has the same NICs: "
             self._add(path, text + "their frames could not be told apart")
+
+    def _taken_apart(self, path: Path, flow: Flow, taken: dict[str, Path]) -> None:
+        first = taken.setdefault(flow.ends_at, path)
+        if first != path:
+            line = self.checked.document.line(first)
+            text = f"cannot run at the same time as the flow on line {line}: {flow.ends_at} counts frames, "
+            self._add(path, f"{text}and cannot tell whose they are")
 
     def _counted_apart(self, path: Path, flow: Flow, sunk: dict[End, tuple[Path, Flow]]) -> None:
         first, other = sunk.setdefault(flow.source, (path, flow))
@@ -92,6 +102,8 @@ class _Flows:
 
     def _flow(self, path: Path, section: AnyFlow) -> Flow | None:
         source = self._end((*path, "from"), section.source, "send from")
+        if isinstance(section, PktgenSection) and section.destination in self.network.nics:
+            return None if source is None else self._to_wire(path, section, source, section.destination)
         destination = self._destination((*path, "to"), section.destination, source)
         if isinstance(section, ReplaySection):
             capture = self._capture((*path, "pcap"), section)
@@ -106,6 +118,22 @@ class _Flows:
             self._fits((*path, "frame"), max(section.frame), ends)
         way = self.network.way(self._nic_of(source), self._nic_of(destination)) or ()
         return replace(self._record(section, source, destination), way=way)
+
+    def _to_wire(self, path: Path, section: PktgenSection, source: End, nic: str) -> Flow | None:
+        """Resolve a flow that ends where a NIC takes its frames off a wire."""
+        self._check_length(path, section)
+        if not self._bridged((*path, "from"), source):
+            return None
+        guest, own = self._nic_of(source)
+        way = self.network.way_to_nic(guest, own, nic)
+        if way is None:
+            if self._wiring_intact():
+                name = self._end_name(source)
+                text = f"no frame of {name} comes to {nic} by a wire: name a NIC at the far end of one"
+                self._add((*path, "to"), text)
+            return None
+        self._fits((*path, "frame"), max(section.frame), (source, source))
+        return replace(self._record(section, source, source, nic), way=way, ends_at=nic, verify=False)
 
     def _end(self, path: Path, text: str, purpose: str) -> End | None:
         """Resolve `GUEST` or `GUEST.nicN`."""
@@ -236,8 +264,9 @@ class _Flows:
             self._add(path, f"{shown(section.pcap)}: {capture}")
         return None
 
-    def _record(self, section: AnyFlow, source: End, destination: End) -> Flow:
-        to = self._back_end(source) if source == destination else self._end_name(destination)
+    def _record(self, section: AnyFlow, source: End, destination: End, to: str = "") -> Flow:
+        if not to:
+            to = self._back_end(source) if source == destination else self._end_name(destination)
         name = self._unique(f"{section.kind} {self._end_name(source)}->{to}")
         if isinstance(section, ReplaySection):
             return Flow(

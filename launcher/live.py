@@ -250,6 +250,8 @@ def _interest(flow: Flow) -> tuple[int, int]:
 
 def _received(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:
     """Return what the NIC has received at which a flow ends, or the sink."""
+    if flow.ends_on_wire:
+        return counters.get(flow.destination, {}).get("wire.unclaimed", 0)
     counted = f"{flow.source}.nic{flow.source_nic}.frames_in"
     name = counted if flow.is_sunk else f"nic{flow.destination_nic}.rx_frames"
     return counters.get(flow.destination, {}).get(name, 0)

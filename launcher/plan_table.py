@@ -96,6 +96,8 @@ def _flow_table(phases: Iterable[Iterable[FlowEntry]]) -> Table:
 def _receiver(flow: FlowEntry) -> str:
     if flow.is_sunk:
         return f"sink in {flow.destination}"
+    if flow.ends_on_wire:
+        return f"wire at {flow.destination}"
     nic = f"{flow.destination}.nic{flow.destination_nic}"
     return f"{nic} (echo)" if flow.comes_back else nic
 

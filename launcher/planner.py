@@ -52,6 +52,8 @@ from testbed.spec.its import ITS
 from testbed.spec.layout import RegisterMap
 from testbed.spec.vcpu_page import VCPU_PAGE
 
+WIRE_END_MAC: Final = "02:76:77:00:00:00"
+"""Where frames go that a NIC is to count and nobody is to get: the testbed gives it to no NIC."""
 TABLE_SPARE_PAGES: Final = 16
 """For what is mapped into a guest later, one page at a time."""
 _L2_TABLE_SPAN_BYTES: Final = BLOCK_SIZE_BYTES << 9
@@ -285,6 +287,7 @@ def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]
         return guests[end.guest].nics[end.nic]
 
     host = guests[flow.source.guest].host
+    wired = WIRE_END_MAC if flow.ends_at else nic(flow.destination).mac
     sunk = nic(flow.source).backend == "sink"
     mean_bytes = sum(flow.frame_bytes) / len(flow.frame_bytes) if flow.frame_bytes else 0.0
     return FlowEntry(
@@ -292,11 +295,11 @@ def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]
         name=flow.name,
         kind=flow.kind,
         source=flow.source.guest,
-        destination=vmm_name(host) if sunk else flow.destination.guest,
+        destination=flow.ends_at or (vmm_name(host) if sunk else flow.destination.guest),
         source_nic=flow.source.nic,
         destination_nic=flow.destination.nic,
         source_mac=nic(flow.source).mac,
-        destination_mac=nic(flow.destination).mac,
+        destination_mac=wired,
         frame_bytes=flow.frame_bytes,
         duration_ns=flow.duration_ns,
         count=flow.count,
@@ -306,5 +309,6 @@ def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]
         loops=flow.loops,
         captured_times=flow.captured_times,
         through=tuple(_through(topology, flow)),
+        ends_on_wire=bool(flow.ends_at),
         padded_bytes=max(nic(end).padded_bytes for end in (flow.source, flow.destination)),
     )

@@ -171,7 +171,9 @@ class FlowSection(Section):
     source: Text = Field(alias="from")
     """The sender: a guest, or GUEST.nicN."""
     destination: Text | None = Field(alias="to", default=None)
-    """The receiver: a guest, or GUEST.nicN. Left out where the sender has a sink or an echo behind it."""
+    """The receiver: a guest, or GUEST.nicN. Left out where the sender has a sink or an echo behind it. Of a
+    pktgen also a host's NIC, which counts the frames as they come off its wire and drops them.
+    """
 
 
 class ReplaySection(FlowSection):

@@ -126,6 +126,8 @@ class Flow:
     captured_times: bool = False
     way: tuple[str, ...] = ()
     """The NICs of hosts that its frames pass."""
+    ends_at: str = ""
+    """The NIC of a host that counts its frames as they come off the wire, instead of `destination`."""
 
 
 @dataclass(frozen=True)

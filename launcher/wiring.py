@@ -132,8 +132,11 @@ class Network:
 
     def __init__(self, hosts: Iterable[Host], wires: Iterable[Wire]) -> None:
         self._next: dict[str, set[str]] = defaultdict(set)
+        self.nics: dict[str, str] = {}
+        """Hosts of the NICs, by name."""
         self._hosts = {host.name: host for host in hosts}
         for host in self._hosts.values():
+            self.nics.update((nic.name, host.name) for nic in host.nics)
             if host.uplink:
                 self._join(_bridge(host.name), host.uplink)
         for wire in wires:
@@ -145,7 +148,14 @@ class Network:
 
     def way(self, source: tuple[Guest, Nic], destination: tuple[Guest, Nic]) -> tuple[str, ...] | None:
         """Return the NICs that frames take from one to the other, or None where there is no way."""
-        start, end = _node(*source), _node(*destination)
+        return self._way(_node(*source), _node(*destination))
+
+    def way_to_nic(self, guest: Guest, nic: Nic, end: str) -> tuple[str, ...] | None:
+        """Return the NICs that frames take to a NIC to which a wire brings them, or None."""
+        way = self._way(_node(guest, nic), end)
+        return way if way is not None and len(way) > 1 and self.nics[way[-2]] != self.nics[end] else None
+
+    def _way(self, start: str, end: str) -> tuple[str, ...] | None:
         ways: dict[str, tuple[str, ...]] = {start: (start,)}
         waiting = [start]
         for node in waiting:

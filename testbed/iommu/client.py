@@ -37,6 +37,7 @@ from testbed.spec import page_table as pt
 
 _PRIVILEGED_SHIFT = 2
 """From unprivileged to privileged permissions in `testbed.spec.page_table`."""
+_MOVED = ("reads", "writes", "bytes_read", "bytes_written")
 _ASKED_MAX = 2 * d.PIECES_MAX
 """Translation Requests for one request; one that needs more thrashes the cache and goes to the IOMMU."""
 
@@ -83,6 +84,11 @@ class AtsPort:
         """The function may not use ATS: everything goes to the IOMMU."""
         self._asked = 0
         """Translation Requests for the head of the ring."""
+
+    @property
+    def moved(self) -> tuple[int, int, int, int]:
+        """Reads, writes, bytes read, bytes written."""
+        return self._server.counts
 
     def submit(self) -> None:
         """Publish what was posted and serve it as far as translations are there."""
@@ -254,6 +260,13 @@ class DmaClient:
     def watched(self) -> list[tuple[DmaRequester, Callable[[], bool]]]:
         """What is to be watched besides `invalidations` and the ports' rings, and what to do then."""
         return [(port.remote.ring, partial(self._step, port)) for port in self._ats.values()]
+
+    def moved(self) -> dict[str, int]:
+        """Return what the device has moved itself and looked up in its translation cache."""
+        counts = [port.moved for port in self._ats.values()]
+        totals = (sum(each) for each in zip(*counts, strict=True)) if counts else (0,) * len(_MOVED)
+        found = {"hits": self.cache.hits, "misses": self.cache.misses}
+        return dict(zip(_MOVED, totals, strict=True)) | found
 
     def invalidate(self) -> bool:
         """Take invalidation requests and acknowledge them; tell whether there were any."""

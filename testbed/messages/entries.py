@@ -463,7 +463,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     kind: Literal["replay", "pktgen", "rr"]
     source: str
     destination: str
-    """Who checks what arrives: a guest, or the vmm where the source's NIC has a sink behind it."""
+    """Who answers for what arrives: a guest; the vmm where the source's NIC has a sink behind it; a NIC."""
     source_nic: int = 0
     destination_nic: int = 0
     source_mac: str
@@ -485,6 +485,8 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     """What a NIC on the way pads shorter frames to, with zeros."""
     through: tuple[str, ...] = ()
     """Processes besides both ends and their vmms without which its frames do not arrive."""
+    ends_on_wire: bool = False
+    """The destination is a NIC, which counts the frames that a wire brings it and nobody there takes."""
 
     @property
     def comes_back(self) -> bool:

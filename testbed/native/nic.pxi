@@ -90,6 +90,8 @@ cdef extern from "nic_engine.h" nogil:
         bint legacy, drop
     cdef struct nic_memo:
         uint32_t key
+    cdef struct nic_unclaimed:
+        uint64_t n, bytes, first_ns, last_ns
     cdef struct nic_offloads:
         bint check_ip, check_l4, packet_checksum_off
     cdef struct nic_engine:
@@ -105,6 +107,7 @@ cdef extern from "nic_engine.h" nogil:
         nic_memo memos[64]
         dma_requester_t* dma[9]
         uint64_t stall_ns, due_ns
+        nic_unclaimed unclaimed
         uint32_t tx_events, rx_events, faults, spoofing, dropping
         uint32_t spoofed[16]
         igb_statistics_t* stats
@@ -379,6 +382,20 @@ cdef class NicEngine(Watched):
     def due_ns(self):
         """When the next turn is needed though nothing comes, or None."""
         return self.e.due_ns or None
+
+    @property
+    def wire_counts(self):
+        """Return (frames sent, bytes sent, frames received, bytes received) on the wire."""
+        return self.e.out.frames, self.e.out.bytes, self.e.in_.frames, self.e.in_.bytes
+
+    @property
+    def unclaimed(self):
+        """Return frames and bytes from the wire that nobody here takes, and when the first and the last came."""
+        return self.e.unclaimed.n, self.e.unclaimed.bytes, self.e.unclaimed.first_ns, self.e.unclaimed.last_ns
+
+    def mark_unclaimed(self):
+        """Count them from 0 again."""
+        memset(&self.e.unclaimed, 0, sizeof(self.e.unclaimed))
 
     @property
     def wire_lost(self):

@@ -78,6 +78,9 @@ struct nic_receive {
   uint32_t dropped;         /* since last asked: RQDPC */
 };
 
+/* Frames from the wire that nobody here takes, and when the first since `n` was 0 and the last one came. */
+struct nic_unclaimed { uint64_t n, bytes, first_ns, last_ns; };
+
 struct nic_offloads { bool check_ip, check_l4, packet_checksum_off; /* RXCSUM.IPOFLD, TUOFLD, PCSD */ };
 
 /* What the switch decided about a pair of addresses; forgotten when its state changes. */
@@ -97,6 +100,7 @@ struct nic_engine {
   bool wired;
   dma_requester_t *dma[NIC_FUNCTIONS];
   uint64_t now_ns, stall_ns, due_ns; /* due: when something happens by itself, 0: nothing does */
+  struct nic_unclaimed unclaimed;
   uint32_t tx_events, rx_events, spoofing, dropping; /* queues, a bit each */
   uint32_t faults; /* transmit queues in the low half, receive queues in the high one */
   uint32_t spoofed[NIC_QUEUES];

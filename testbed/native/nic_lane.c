@@ -142,6 +142,22 @@ static void count_received(struct nic_engine *e, const uint8_t *frame, uint32_t 
   else s->mprc++;
 }
 
+/* The filters look at a frame's header as it comes in; only what passes them is stored. What was judged is what is stored. */
+static uint32_t claimed(struct nic_engine *e, const uint8_t *from, uint32_t at, uint32_t length) {
+  const uint32_t head = IGB_RING_ETHERNET_HEADER_BYTES + IGB_RING_VLAN_TAG_BYTES;
+  if (unlikely(length < head) || !e->sw.link_up || !e->sw.receive) return 0;
+  memcpy(e->sram + at, from, head);
+  struct nic_header h = nic_header(&e->sw, e->sram + at);
+  uint32_t to = decided(e, &h, NIC_FROM_WIRE)->to;
+  if (to) memcpy(e->sram + at + head, from + head, length - head);
+  return to;
+}
+
+static void count_unclaimed(struct nic_engine *e, uint32_t length) {
+  if (!e->unclaimed.n++) e->unclaimed.first_ns = e->now_ns;
+  e->unclaimed.bytes += length, e->unclaimed.last_ns = e->now_ns;
+}
+
 /* Frames from the wire, a job full at a time. */
 static bool ingress_job(struct nic_engine *e) {
   struct nic_job *job = lane_open(&e->ingress);
@@ -151,17 +167,16 @@ static bool ingress_job(struct nic_engine *e) {
   const uint8_t *from;
   while (taken < NIC_JOB_FRAMES && job->used + NIC_HEADROOM + WIRE_FRAME_BYTES_MAX < NIC_JOB_BYTES &&
          (from = wire_peek(&e->in, &length, e->now_ns, &due_ns))) {
-    uint32_t at = job->base + job->used;
-    memcpy(e->sram + at, from, length);
+    uint32_t at = job->base + job->used, to = claimed(e, from, at, length);
+    if (to) {
+      count_received(e, e->sram + at, length);
+      add_frame(job, at, length, to);
+      job->used += align16(length);
+    } else {
+      count_unclaimed(e, length);
+    }
     wire_take(&e->in, length);
     taken++;
-    if (unlikely(length < IGB_RING_ETHERNET_HEADER_BYTES + IGB_RING_VLAN_TAG_BYTES)) continue;
-    struct nic_header h = nic_header(&e->sw, e->sram + at);
-    uint32_t to = e->sw.link_up && e->sw.receive ? decided(e, &h, NIC_FROM_WIRE)->to : 0;
-    if (!to) continue;
-    count_received(e, e->sram + at, length);
-    add_frame(job, at, length, to);
-    job->used += align16(length);
   }
   if (due_ns) nic_due(e, due_ns);
   if (!taken) return false;

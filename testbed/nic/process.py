@@ -19,6 +19,7 @@ from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, 
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
 from testbed.net.mac import parse_mac
+from testbed.nic.arrivals import WireArrivals
 from testbed.nic.control import NicConfig, NicControl
 from testbed.nic.data import NicData
 from testbed.nic.link import LOOK_NS, Link
@@ -88,6 +89,7 @@ class Nic:
         )
         self.windows = [self._open(window) for window in entry.windows]
         self.wire = WireEnd(parts, entry.wire, self.data, self.control) if entry.wire else None
+        self.arrivals = WireArrivals(self.data.engine, parts.control.send)
         self._watch()
 
     def _dma(self) -> DmaClient:
@@ -126,6 +128,7 @@ class Nic:
         watch.add_bell(self.client.from_iommu)
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
+        self._loop.on_control = self.arrivals.handle
 
     # what the device does to the outside
 
@@ -159,7 +162,7 @@ class Nic:
         return self.turn() or moved
 
     def _deadline_ns(self) -> int | None:
-        due = [self.control.deadline_ns(), self.data.deadline_ns()]
+        due = [self.control.deadline_ns(), self.data.deadline_ns(), self.arrivals.deadline_ns()]
         if self.wire is not None:
             due.append(time.monotonic_ns() + LOOK_NS)
         return min((at for at in due if at is not None), default=None)
@@ -172,6 +175,7 @@ class Nic:
         if due_ns is not None and due_ns <= now_ns:
             self.control.on_timer(now_ns)
         self.turn()
+        self.arrivals.tick()
         self._count()
 
     def _count(self) -> None:
@@ -182,11 +186,17 @@ class Nic:
         counters.set("messages", self._messages)
         counters.set("windows.refused", sum(window.refused for window in self.windows))
         counters.set("windows.overruns", sum(window.watched.overruns for window in self.windows))
+        sent = ("wire.frames_out", "wire.bytes_out", "wire.frames_in", "wire.bytes_in")
+        for name, value in zip(sent, self.data.engine.wire_counts, strict=True):
+            counters.set(name, value)
+        counters.set("wire.unclaimed", self.arrivals.total + self.data.engine.unclaimed[0])
         counters.set("wire.lost", self.data.engine.wire_lost)
         counters.set("wire.link_changes", self.wire.link.changes if self.wire else 0)
         counters.set("ats.requests", self.client.counts.requests)
         counters.set("ats.forwarded", self.client.counts.forwarded)
         counters.set("ats.invalidations", self.client.counts.invalidations)
+        for name, value in self.client.moved().items():
+            counters.set(f"ats.{name}", value)
 
     def close(self) -> None:
         """Pull the wire's plug, so that the other end sees it at once."""

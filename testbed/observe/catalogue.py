@@ -87,6 +87,11 @@ NIC_PROCESS_COUNTERS: Final = (
     "polls",
     "messages",
     "register_writes",
+    "wire.frames_out",
+    "wire.bytes_out",
+    "wire.frames_in",
+    "wire.bytes_in",
+    "wire.unclaimed",
     "wire.lost",
     "wire.link_changes",
     "windows.refused",
@@ -94,8 +99,16 @@ NIC_PROCESS_COUNTERS: Final = (
     "ats.requests",
     "ats.forwarded",
     "ats.invalidations",
+    "ats.reads",
+    "ats.writes",
+    "ats.bytes_read",
+    "ats.bytes_written",
+    "ats.hits",
+    "ats.misses",
 )
-"""What every NIC counts, its pools apart; `messages` are MSIs."""
+"""What every NIC counts, its pools apart; `messages` are MSIs; unclaimed is what a wire brought that nobody
+there takes.
+"""
 
 IOMMU_COUNTERS: Final = (
     "bell.asked",

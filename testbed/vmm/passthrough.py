@@ -88,7 +88,9 @@ class Passthrough:
         self._confine(entry, memory)
         lpis = self._route(entry.stream, VECTORS)
         vfs = [_settings(vf) for vf in entry.vfs]
-        config = PfDriverConfig(entry.name, self._messages(VECTORS), vfs, entry.replicate)
+        config = PfDriverConfig(
+            entry.name, self._messages(VECTORS), vfs, replicate=entry.replicate, uplink=entry.uplink
+        )
         report = partial(self._told, entry.name)
         on_link = partial(self._set_link, entry.name)
         driver = PfDriver(_bus(window, len(entry.vfs)), config, time.monotonic_ns, on_link, report)

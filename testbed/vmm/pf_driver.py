@@ -71,13 +71,15 @@ class PfDriverConfig:
     """What the topology says about one NIC.
 
     vectors: where its `VECTORS` interrupts go. vfs: one for each virtual function. replicate: a frame for
-    several pools goes to each of them, not to one.
+    several pools goes to each of them, not to one. uplink: a bridge uses the PF's own queues; else its pool
+    is closed, and what no virtual function is named for is filtered.
     """
 
     name: str
     vectors: Sequence[Message]
     vfs: Sequence[VfSettings]
     replicate: bool = True
+    uplink: bool = True
 
 
 class PfDriver:
@@ -190,8 +192,8 @@ class PfDriver:
         copies = mask("VT_CTL", "RPL_EN") if self.config.replicate else 0
         registers.write("VT_CTL", field("VT_CTL", "DEF_PL").put(self.pool) | copies)
         registers.write("MRQC", field("MRQC", "MRQ_ENABLE").put(igb.MRQ_VMDQ))
-        registers.write("VFRE", 1 << self.pool)
-        registers.write("VFTE", 1 << self.pool)
+        registers.write("VFRE", self._enabled())
+        registers.write("VFTE", self._enabled())
         registers.write("QDE", 0)  # a full receiver holds its sender back instead of losing frames
         registers.write("RLPML", igb.REGISTERS["RLPML"].reset)
         self._filters.set_mirrors(vf.number for vf in self.vfs if vf.settings.promiscuous)
@@ -407,7 +409,8 @@ class PfDriver:
             registers.write("VFTE", self._enabled() | bit)
 
     def _enabled(self) -> int:
-        return sum(1 << vf.number for vf in self.vfs if vf.running) | 1 << self.pool
+        own = 1 << self.pool if self.config.uplink else 0
+        return sum(1 << vf.number for vf in self.vfs if vf.running) | own
 
     def _set_anti_spoof(self) -> None:
         checked = sum(1 << vf.number for vf in self.vfs if vf.settings.spoof_check)

@@ -5,9 +5,10 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 import time
+from contextlib import suppress
 
 from testbed.e1000.device import E1000
-from testbed.errors import VirtbedError
+from testbed.errors import StopRequested, VirtbedError
 from testbed.memory.segment import Segment
 from testbed.messages.control import (
     Failed,
@@ -303,7 +304,8 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
         vmm = Vmm(parts, entry)
         parts.ready()
         try:
-            parts.loop.run()
+            with suppress(StopRequested):
+                parts.loop.run()
         finally:
             vmm.close()
     except VirtbedError as error:

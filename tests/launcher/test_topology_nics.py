@@ -5,6 +5,7 @@
 import pytest
 
 from launcher.nics import E1000, Vf
+from launcher.planner import plan_topology
 from launcher.topology import parse_topology
 from tests.support.topologies import mistakes
 
@@ -124,3 +125,36 @@ def test_no_copy_can_be_mirrored_to_a_function() -> None:
     )
     (line,) = mistakes(text.replace("workloads:\n", ""))
     assert line.endswith("to: v.nic0 has no bridge behind it (vf): no copy can reach it")
+
+
+def test_a_flow_may_end_where_a_nic_takes_its_frames_off_a_wire() -> None:
+    topology = parse_topology(HOSTS + "  - {kind: pktgen, from: p, to: nic1}")
+    flow = topology.phases[0][0]
+    assert (flow.name, flow.ends_at, flow.way, flow.verify) == (
+        "pktgen p->nic1",
+        "nic1",
+        ("nic0", "nic1"),
+        False,
+    )
+    entry = plan_topology(topology).phases[0][0]
+    macs = {nic.mac for guest in topology.guests for nic in guest.nics}
+    assert (entry.destination, entry.ends_on_wire) == ("nic1", True)
+    assert entry.destination_mac not in macs | {nic.mac for host in topology.hosts for nic in host.nics}
+
+
+@pytest.mark.parametrize(
+    ("flow", "line"),
+    [
+        ("{kind: pktgen, from: p, to: nic0}", "to: no frame of p comes to nic0 by a wire: name a NIC at the far end of one"),
+        ("{kind: pktgen, from: x, to: nic1}", "to: no frame of x comes to nic1 by a wire: name a NIC at the far end of one"),
+        ("{kind: rr, from: p, to: nic1}", "to: there is no guest \"nic1\"; the guests are p, v, w, q, x, y"),
+    ],
+)  # fmt: skip
+def test_flows_that_end_at_no_wire(flow: str, line: str) -> None:
+    assert mistakes(HOSTS + f"  - {flow}") == [f"f:15: workloads[0].{line}"]
+
+
+def test_two_flows_that_one_nic_would_count_do_not_run_at_the_same_time() -> None:
+    both = "  - - {kind: pktgen, from: p, to: nic1}\n    - {kind: pktgen, from: v, to: nic1}"
+    (line,) = mistakes(HOSTS + both)
+    assert "cannot run at the same time as the flow on line 15: nic1 counts frames" in line
