@@ -21,7 +21,7 @@ from testbed.messages.entries import ExternalEntry, Plan, SegmentEntry, VmmEntry
 from testbed.messages.peer_socket import PATH_BYTES_MAX, remove_stale
 from testbed.spec.vhost_user import RING_JOURNAL
 
-_OURS: Final = ("memory", "vcpus", "interrupts", "poll", "cpus")
+_OURS: Final = ("memory", "vcpus", "interrupts", "iommu", "poll", "cpus")
 """What only a guest of our own has."""
 _THEIRS: Final = ("socket", "listens")
 

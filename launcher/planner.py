@@ -14,7 +14,7 @@ import msgspec
 
 from launcher.external import external_entries, journals
 from launcher.nics import Nic
-from launcher.nics.kind import Place
+from launcher.nics.kind import SMMU_ERROR_INTID, SMMU_EVENT_INTID, SMMU_GPA, Place
 from launcher.passthrough_plan import (
     ITS_FRAMES_BYTES,
     HostSegments,
@@ -39,6 +39,7 @@ from testbed.messages.entries import (
     ExternalEntry,
     FlowEntry,
     GuestEntry,
+    GuestSmmuEntry,
     Plan,
     ProcessPlan,
     SegmentEntry,
@@ -46,16 +47,18 @@ from testbed.messages.entries import (
     VfEntry,
     VmmEntry,
 )
-from testbed.observe.catalogue import guest_counter_names, vmm_counter_names
+from testbed.observe.catalogue import guest_counter_names, smmu_counters, vmm_counter_names
 from testbed.observe.counters import segment_bytes
 from testbed.spec.its import ITS
 from testbed.spec.layout import RegisterMap
+from testbed.spec.smmu import SMMU
 from testbed.spec.vcpu_page import VCPU_PAGE
 
 WIRE_END_MAC: Final = "02:76:77:00:00:00"
 """Where frames go that a NIC is to count and nobody is to get: the testbed gives it to no NIC."""
 TABLE_SPARE_PAGES: Final = 16
 """For what is mapped into a guest later, one page at a time."""
+_SMMU: Final = GuestSmmuEntry(gpa=SMMU_GPA, event_intid=SMMU_EVENT_INTID, error_intid=SMMU_ERROR_INTID)
 _L2_TABLE_SPAN_BYTES: Final = BLOCK_SIZE_BYTES << 9
 _L1_TABLE_SPAN_BYTES: Final = _L2_TABLE_SPAN_BYTES << 9
 
@@ -154,6 +157,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         cpus=guest.cpus,
         nics=tuple(nic.entry(place) for nic, place in zip(guest.nics, places, strict=True)),
         taps=tuple(_tap(guest.name, tap) for tap in guest.taps),
+        smmu=_SMMU if guest.has_smmu else None,
     )
     segments = (
         SegmentEntry(name=f"{guest.name}.ram", size_bytes=guest.memory_bytes, hpa=hpa),
@@ -161,6 +165,8 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         SegmentEntry(name=f"{guest.name}.vcpu", size_bytes=guest.vcpus * VCPU_PAGE.size),
     )
     registers = {place.name: nic.registers for nic, place in zip(guest.nics, places, strict=True)}
+    if guest.has_smmu:
+        registers[smmu_counters(guest.name)] = (SMMU,)
     return _Placed(entry, segments, registers), align_up(stage2_hpa + stage2_bytes, BLOCK_SIZE_BYTES)
 
 
@@ -198,7 +204,7 @@ def _guest(member: _Placed, functions: Passthrough | None) -> ProcessPlan:
     tables it may only walk.
     """
     entry = member.entry
-    names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps))
+    names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps), entry.smmu is not None)
     ram, stage2, vcpu = member.segments
     walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
     segments = (ram, walked, vcpu, *_windows(entry, functions), _counters(entry.name, names))

@@ -328,3 +328,4 @@ Function = Annotated[
 ]
 Timing = Literal["full-speed", "captured"]
 Interrupts = Literal["list-registers", "direct"]
+GuestIommu = Literal["none", "smmu"]

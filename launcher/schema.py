@@ -18,6 +18,7 @@ from launcher.rules import (
     Cpus,
     FlowRate,
     Frames,
+    GuestIommu,
     InterfaceAddress,
     Interrupts,
     Mac,
@@ -156,6 +157,10 @@ class GuestSection(Section):
     interrupts: Annotated[Interrupts, choice("list-registers", "direct")] = "list-registers"
     """How those of virtual functions reach it: the vmm fills list registers, or the ITS injects them directly
     (GICv4). Those of virtio-net and e1000, whose source is software, always go by list registers.
+    """
+    iommu: Annotated[GuestIommu, choice("none", "smmu")] = "none"
+    """An SMMU of its own: its system gives each virtual function an I/O address space, whose tables are in
+    the guest's RAM, so that a function reaches only what its driver has mapped.
     """
     poll: Poll | None = None
     """How long it polls before it sleeps: a duration, 0 or forever. Default: the topology's."""

@@ -31,7 +31,7 @@ from launcher.schema import (
     TopologySection,
 )
 from launcher.topology_records import End, Flow, Guest, Host, Service, Topology
-from launcher.units import format_size, shown
+from launcher.units import KIB, MIB, format_size, shown
 from launcher.unsafe import SHARED_MAC_HINT, check_unsafe, may_share_macs
 from launcher.validation import Checked, check_values
 from launcher.wiring import Network, host_nic, resolve_functions, resolve_wires
@@ -45,6 +45,10 @@ __all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "load_topology", "
 HOST_DEFAULT: Final = "h0"
 RESERVED_NAMES: Final = {"launcher": "the launcher itself", "forkserver": "the fork server"}
 NAME_LENGTH_MAX: Final = 32
+SMMU_BYTES: Final = 64 * KIB
+"""RAM for the queues and the stream table of a guest's SMMU."""
+SPACE_BYTES: Final = MIB + 32 * KIB
+"""For the stage-1 tables and context descriptors of one function."""
 _MAC_PREFIX: Final = 0x02_76_62 << 24
 """Locally administered."""
 _HOST_NIC_MAC_PREFIX: Final = 0x02_76_6E << 24
@@ -236,6 +240,7 @@ class _Resolver:
             poll_ns=self._poll(section.poll),
             cpus=section.cpus or (),
             nics=tuple(self._nic(nic) for nic in section.nics),
+            has_smmu=section.iommu == "smmu",
             external=resolve_external(self.checked, path, section, self.directory),
         )
 
@@ -277,10 +282,20 @@ class _Resolver:
             for key, other, text in nic.mistakes():
                 if self.checked.intact((*path, other)):
                     self._add((*path, key), text)
-        needed = sum(nic.memory_bytes for nic in section.nics)
+        needed = sum(nic.memory_bytes for nic in section.nics) + self._smmu_bytes(guest_path, section)
         if needed > section.memory and not is_external(section) and self.checked.intact(guest_path):
             text = f"must be at least {format_size(needed)} for the queues and buffers of its NICs, "
             self._add((*guest_path, "memory"), f"{text}not {format_size(section.memory)}")
+
+    def _smmu_bytes(self, path: Path, section: GuestSection) -> int:
+        """Return the RAM that a guest's SMMU needs at most; one that no function is behind is a mistake."""
+        if section.iommu == "none":
+            return 0
+        functions = sum(isinstance(nic, VfSection) for nic in section.nics)
+        if not functions and self.checked.intact((*path, "nics")):
+            text = "smmu needs a NIC of `kind: vf`: what the vmm serves uses guest physical addresses"
+            self._add((*path, "iommu"), text)
+        return SMMU_BYTES + functions * SPACE_BYTES
 
     def _add(self, path: Path, text: str) -> None:
         self.checked.add(path, text)

@@ -95,6 +95,8 @@ class Guest:
     poll_ns: int
     cpus: tuple[int, ...]
     nics: tuple[Nic, ...]
+    has_smmu: bool = False
+    """Its functions are behind an SMMU of its own."""
     taps: tuple[Tap, ...] = ()
     external: External | None = None
     """Where it is not ours: it has no process, and of its NICs only what is offered is known."""

@@ -32,9 +32,13 @@ def _mistakes(section: TopologySection) -> Iterator[tuple[Path, str]]:
     for name, host in (section.hosts or {}).items():
         yield from _iommu_mistakes(("hosts", name), host)
     for name, guest in section.guests.items():
+        home = _host_of(section, guest)
+        if guest.iommu == "smmu" and home is not None and home.iommu.bypass:
+            text = "smmu translates nothing where the host's IOMMU is bypassed: leave one of them out"
+            yield ("guests", name, "iommu"), text
         for i, nic in enumerate(guest.nics):
             spies = isinstance(nic, VfSection) and nic.promiscuous
-            if spies and not _says(_host_of(section, guest), "promiscuous"):
+            if spies and not _says(home, "promiscuous"):
                 text = "gives a guest others' frames: say `unsafe: promiscuous` of its host, or leave it out"
                 yield ("guests", name, "nics", i, "promiscuous"), text
 

@@ -37,8 +37,13 @@ NIC_INTID: Final = 48
 VECTOR_INTID: Final = 128
 """First of those for message vectors, where they are not LPIs."""
 VECTORS_STRIDE: Final = 4
+SMMU_GPA: Final = 0x0905_0000
+"""A guest's SMMU, where QEMU's `virt` machine has it."""
+SMMU_EVENT_INTID: Final = 106
+SMMU_ERROR_INTID: Final = 109
 MSI_GPA: Final = 0x0809_0000
 """The translation frame of the ITS, where QEMU's `virt` machine has it."""
+_DEVICE_SHIFT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class Place:
     def msi_gpa(self) -> int:
         """The page to which it writes its messages, the same for all NICs of a guest."""
         return MSI_GPA
+
+    @property
+    def guest_stream(self) -> int:
+        """Its requester ID in its guest: device N + 1 of bus 0."""
+        return (self.index + 1) << _DEVICE_SHIFT
 
     def vector_intid(self, vector: int) -> int:
         """Return the interrupt of one of its message vectors."""

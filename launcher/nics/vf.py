@@ -138,6 +138,7 @@ class Vf(NicRecord):
             intids=tuple(place.vector_intid(vector) for vector in range(VECTORS)),
             ring_size=self.ring_size,
             ats=self.ats,
+            guest_stream=place.guest_stream,
         )
 
     def settings_entry(self) -> VfSettingsEntry:

@@ -11,7 +11,7 @@ Not modelled: giving spaces back, sharing a process's CPU tables with a device, 
 from dataclasses import dataclass
 from typing import Final
 
-from testbed.address import IOVA_BASE, PAGE_SIZE_BYTES, Gpa, Iova, align_up
+from testbed.address import BLOCK_SIZE_BYTES, IOVA_BASE, PAGE_SIZE_BYTES, Gpa, Iova, align_up
 from testbed.errors import MachineError
 from testbed.guest.ram import RamAllocator
 from testbed.memory.access import MemoryAccess
@@ -76,11 +76,13 @@ class IovaSpace:
         """Where its tables begin."""
         return self._tables.root
 
-    def map(self, gpa: Gpa, length_bytes: int, write: bool = True) -> Iova:
-        """Let the device reach whole pages of RAM; return by what address."""
-        iova = self._next
-        self._next += align_up(length_bytes, PAGE_SIZE_BYTES)
-        self._tables.map(iova, gpa, align_up(length_bytes, PAGE_SIZE_BYTES), Attributes(write=write))
+    def map(self, gpa: Gpa, length_bytes: int, write: bool = True, device: bool = False) -> Iova:
+        """Let the device reach whole pages; return by what address."""
+        length_bytes = align_up(length_bytes, PAGE_SIZE_BYTES)
+        # as far from a block's beginning as the RAM: what holds a whole block is mapped by one descriptor
+        iova = align_up(self._next, BLOCK_SIZE_BYTES) + gpa % BLOCK_SIZE_BYTES
+        self._next = iova + length_bytes
+        self._tables.map(iova, gpa, length_bytes, Attributes(write=write, device=device))
         return Iova(iova)
 
     def map_at(self, iova: Iova, gpa: Gpa, length_bytes: int) -> None:

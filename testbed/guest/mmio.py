@@ -1,7 +1,7 @@
 """A register block as a driver has it: loads and stores at a base, or port I/O.
 
-Whether an access traps or reaches the device is decided by stage 2, not here. Not modelled: accesses other
-than of four bytes.
+Whether an access traps or reaches the device is decided by stage 2, not here. Not modelled: accesses that
+cross a register.
 """
 
 from typing import Protocol
@@ -40,6 +40,21 @@ class MmioWindow:
     def write32(self, offset: int, value: int) -> None:
         """Write a register."""
         self._store(self._gpa + offset, value)
+
+
+class RegisterBlock:
+    """The registers of a device whose accesses are of several sizes, at `gpa`."""
+
+    def __init__(self, cpu: Accessor, gpa: int) -> None:
+        self._cpu, self._gpa = cpu, gpa
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """Return a register."""
+        return self._cpu.load(self._gpa + offset, size_bytes)
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """Write a register."""
+        self._cpu.store(self._gpa + offset, value, size_bytes)
 
 
 class PortWindow:

@@ -12,11 +12,14 @@ from typing import Final
 
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
+from testbed.guest.dma_faults import DmaFaults
 from testbed.guest.drivers.vhost_user import SharedRam
 from testbed.guest.flows import Flows
 from testbed.guest.gic import GicDriver
 from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.interrupts import Interrupts
+from testbed.guest.iova import GuestIommu
+from testbed.guest.mmio import RegisterBlock
 from testbed.guest.nics import NicParts, Outside, bring_up, sleep_hook
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
@@ -51,7 +54,7 @@ class Guest:
         self._kick = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), f"vmm-{entry.host}")
         self._loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
         spin_ns = _EXIT_SPIN_NS if entry.poll_ns else 0
-        vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters, spin_ns)
+        vcpu = self._vcpu = Vcpu(page, memory, self._kick, self._loop.wait_for, parts.counters, spin_ns)
         self.hypervisor = find_hypervisor(vcpu)
         self._joined = {tap.nic for tap in entry.taps}
         ram = RamAllocator(memory, Gpa(entry.ram_gpa), entry.memory_bytes)
@@ -88,7 +91,22 @@ class Guest:
             return self._parts.doorbell(bell, process).ring
 
         counters, listen = self._parts.counters, self._loop.watch.add_bell
-        return VfParts(memory, ram, counters, self._interrupts, self._loop.wait_for, doorbell, listen)
+        iommu = self._start_smmu(memory, ram)
+        return VfParts(memory, ram, counters, self._interrupts, self._loop.wait_for, doorbell, listen, iommu)
+
+    def _start_smmu(self, memory: GuestMemory, ram: RamAllocator) -> GuestIommu | None:
+        """Bring the guest's own SMMU up, where it has one."""
+        entry = self._entry.smmu
+        if entry is None:
+            return None
+        iommu = GuestIommu(RegisterBlock(self._vcpu, entry.gpa), memory, ram)
+        devices = {nic.guest_stream: nic.name for nic in self._entry.nics if isinstance(nic, VfEntry)}
+        faults = DmaFaults(iommu, devices, self._parts.counters, self._report)
+        for intid, handler in zip((entry.event_intid, entry.error_intid), faults.handlers, strict=True):
+            self._interrupts.driver.enable_spi(intid, edge=True)
+            self._interrupts.on_edge(intid, handler, "interrupts.smmu")
+        iommu.start()
+        return iommu
 
     def _shared_ram(self, descriptor: int) -> SharedRam:
         ram = self._parts.segments[f"{self._entry.name}.ram"]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from testbed.address import PAGE_SIZE_BYTES
+from testbed.address import PAGE_SIZE_BYTES, Gpa
 from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, VfBus
 from testbed.guest.interrupts import Interrupts
-from testbed.guest.iova import PhysicalDma
+from testbed.guest.iova import ConfinedDma, GuestIommu, PhysicalDma
 from testbed.guest.ram import RamAllocator
 from testbed.memory.guest import GuestMemory
 from testbed.messages.entries import VfEntry
@@ -40,6 +40,8 @@ class VfParts:
     wait: Wait
     doorbell: Callable[[Bell, str], Callable[[], None]]
     listen: Callable[[Bell], None]
+    iommu: GuestIommu | None = None
+    """The guest's SMMU; None: its functions use guest physical addresses."""
 
 
 def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
@@ -50,22 +52,27 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     ring = parts.doorbell(Bell(window, bar_window.BELL_TO_DEVICE), nic.nic)
     requester = Requester(window, ring, parts.wait)
     bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
-    address = nic.msi_address or nic.msi_gpa + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
+    dma, msi_page = _dma(parts, nic)
+    address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [Message(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
     for intid in nic.intids:
         parts.interrupts.driver.enable_vector(intid)
-    driver = IgbVfDriver(
-        bus,
-        PhysicalDma(parts.ram, nic.ram_offset),
-        parts.counters,
-        prefix,
-        config,
-        lambda ns: _pass(parts.wait, ns),
-    )
+    driver = IgbVfDriver(bus, dma, parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns))
     for vector, intid in enumerate(nic.intids):
         parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector), "interrupts.vf")
     return driver
+
+
+def _dma(parts: VfParts, nic: VfEntry) -> tuple[PhysicalDma | ConfinedDma, int]:
+    """Return where the function's driver gets memory, and where the function finds the page of the interrupt
+    controller: a write of an MSI is translated like any other.
+    """
+    if parts.iommu is None:
+        return PhysicalDma(parts.ram, nic.ram_offset), nic.msi_gpa
+    space = parts.iommu.attach(nic.guest_stream)
+    msi_page = space.map(Gpa(nic.msi_gpa), PAGE_SIZE_BYTES, device=True)
+    return ConfinedDma(parts.ram, space), msi_page
 
 
 def _pass(wait: Wait, duration_ns: int) -> None:

@@ -183,6 +183,8 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     """
     msi_address: int = 0
     """Past the IOMMU: where its MSIs are written; 0: at `msi_gpa`."""
+    guest_stream: int = 0
+    """Its requester ID as its guest knows it: what the guest's SMMU indexes its stream table with."""
 
     @property
     def hidden(self) -> str:
@@ -215,6 +217,17 @@ class TapEntry(Entry, frozen=True, kw_only=True):
     """TCP comes and goes in large frames, which are cut into and joined from those of the NIC."""
 
 
+class GuestSmmuEntry(Entry, frozen=True, kw_only=True):
+    """A guest's own SMMUv3, without stage 2: every function of its NICs is behind it."""
+
+    gpa: int
+    """Its registers (IHI 0070 §6.1)."""
+    event_intid: int
+    """Shared peripheral interrupt of its event queue."""
+    error_intid: int
+    """Of its global errors."""
+
+
 class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     """One virtual machine. Segments: `NAME.ram`, `NAME.stage2`, `NAME.vcpu`, `NAME.counters`."""
 
@@ -232,6 +245,8 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     cpus: tuple[int, ...] = ()
     nics: tuple[NicEntry, ...] = ()
     taps: tuple[TapEntry, ...] = ()
+    smmu: GuestSmmuEntry | None = None
+    """None: it has none, and its functions use guest physical addresses."""
 
 
 class ExternalEntry(Entry, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ _BELL: Final = (
     "interrupts.virtio",
     "interrupts.e1000",
     "interrupts.vf",
+    "interrupts.smmu",
     "interrupts.timer",
     "interrupts.ipi",
     "sleeps",
@@ -180,14 +181,26 @@ def nic_counter_names() -> tuple[str, ...]:
     return (*NIC_PROCESS_COUNTERS, *pool_counter_names(POOLS))
 
 
-def guest_counter_names(nic_count: int, taps: Iterable[int] = ()) -> tuple[str, ...]:
+SMMU_COUNTERS: Final = (
+    "smmu.errors",
+    *(f"smmu.{name}" for name in EVENT_NAMES.values()),
+)
+"""What a guest with an SMMU of its own counts: the records of its event queue by name."""
+
+
+def smmu_counters(guest: str) -> str:
+    """Return under which name a guest's exits to its SMMU are counted by register."""
+    return f"{guest}.smmu"
+
+
+def guest_counter_names(nic_count: int, taps: Iterable[int] = (), has_smmu: bool = False) -> tuple[str, ...]:
     """Return the counters of a guest with so many NICs: its own, then a block `nicN.*` for each NIC.
 
-    Behind them is a block `tapN.*` for each NIC in `taps`.
+    Behind them is a block `tapN.*` for each NIC in `taps`, and where it has one that of its SMMU.
     """
     blocks = (f"nic{index}.{name}" for index in range(nic_count) for name in NIC_COUNTERS)
     tap_blocks = (f"tap{index}.{name}" for index in taps for name in TAP_COUNTERS)
-    return (*GUEST_COUNTERS, *blocks, *tap_blocks)
+    return (*GUEST_COUNTERS, *blocks, *tap_blocks, *(SMMU_COUNTERS if has_smmu else ()))
 
 
 def exit_counter(nic: str, reg: Reg | None, *, write: bool) -> str:

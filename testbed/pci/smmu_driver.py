@@ -178,7 +178,11 @@ class SmmuDriver:
     # Events
 
     def take_events(self) -> list[EventRecord]:
-        """Take what the event queue holds; a loss of records is acknowledged and not told here."""
+        """Take what the event queue holds; a loss of records is acknowledged and not told here.
+
+        The SMMU interrupts for a record in an empty queue only: whoever gets any takes again, until none is
+        left.
+        """
         size = 1 << EVENT_BITS
         producer, consumer = self._get("EVENTQ_PROD"), self._get("EVENTQ_CONS")
         taken = []

@@ -129,15 +129,17 @@ class Assignments:
             names = ", ".join(function.name for function in cached) or "the SMMU"
             self._report("", names, "invalidation_timeout", str(error))
 
-    def take_events(self) -> None:
-        """Take what the SMMU recorded and tell it to whom it belongs."""
-        for event in self._driver.take_events():
+    def take_events(self) -> bool:
+        """Take what the SMMU recorded and tell it to whom it belongs; True: there was any."""
+        events = self._driver.take_events()
+        for event in events:
             self.events[event.name] += 1
             function = self._by_stream.get(event.stream)
             if function is None:
                 self._report("", f"stream {event.stream:#x}", event.name, "no guest has this function")
             elif not function.on_event(event):
                 self._report(function.guest, function.name, event.name, _told(event))
+        return bool(events)
 
     @staticmethod
     def _stage2_entry(function: Assigned) -> int:

@@ -5,7 +5,7 @@ is in one segment of tables, which no guest has mapped. Not modelled: an IOMMU t
 gone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Final
 
 from testbed.memory.arena import Arena
@@ -32,10 +32,17 @@ class HostIommu:
     tables: memory for what the SMMU and the ITS read.
     ring: wakes the IOMMU's process (the window's bell to the device).
     wait: how this process waits for it.
+    runnable: what this process runs at every turn.
     """
 
     def __init__(
-        self, window: Pinned, tables: Segment, ring: Callable[[], None], wait: Wait, report: Report
+        self,
+        window: Pinned,
+        tables: Segment,
+        ring: Callable[[], None],
+        wait: Wait,
+        report: Report,
+        runnable: MutableMapping[Callable[[], bool], None],
     ) -> None:
         requester = Requester(window, ring, wait)
         self.memory = HostMemory([tables])
@@ -48,7 +55,7 @@ class HostIommu:
         self.assignments = Assignments(self.driver, report)
         self.from_iommu = Bell(window, BELL_TO_DRIVER)
         """Rung by the IOMMU; to be armed before this process sleeps."""
-        self._report = report
+        self._report, self._runnable = report, runnable
         self._events = _wire(window, "event_queue")
         self._errors = _wire(window, "global_error")
 
@@ -63,8 +70,15 @@ class HostIommu:
 
     def _take_events(self) -> bool:
         self._events.take()
-        self.assignments.take_events()
+        self._runnable[self._take_more] = None
         return True
+
+    def _take_more(self) -> bool:
+        """Take events until the queue is empty: only then the next makes an edge. A turn for each look."""
+        taken = self.assignments.take_events()
+        if not taken:
+            self._runnable.pop(self._take_more, None)
+        return taken
 
     def _take_errors(self) -> bool:
         self._errors.take()

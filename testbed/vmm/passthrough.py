@@ -24,6 +24,7 @@ from testbed.messages.entries import PhysicalNicEntry, VfEntry, VfSettingsEntry
 from testbed.native import Pinned
 from testbed.net.mac import parse_mac
 from testbed.pci.bar_window import BarPort, Requester
+from testbed.pci.smmu_entries import EventRecord
 from testbed.spec import igb_pci, its
 from testbed.spec.bar_window import SPACE_CONFIGURATION
 from testbed.vmm.assignment import Assigned, Report, Window
@@ -35,6 +36,7 @@ from testbed.vmm.pf_driver import VECTOR_OTHER, VECTORS, Message, PfBus, PfDrive
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_uplink import PfUplink
 from testbed.vmm.vm import Vm
+from testbed.vmm.vsmmu import GuestStage1
 
 _TABLES_BYTES: Final = 1 << 16
 """For the tables of one physical function: its memory is one range, the page of the ITS another."""
@@ -121,7 +123,10 @@ class Passthrough:
             uplink.interrupted()
 
     def give(self, vf: VfEntry, vm: Vm, window: Segment) -> None:
-        """Give a virtual function, whose events are led there (`route_edges`, `direct`), to a guest."""
+        """Give a virtual function, whose events are led there (`route_edges`, `direct`), to a guest.
+
+        One with an SMMU of its own gets that (`Vm.add_smmu`) when it has all its functions.
+        """
         driver = next(nic for nic in self.nics if nic.config.name == vf.nic)
         driver.reset_function(vf.number)
         driver.open_function(vf.number)
@@ -130,9 +135,23 @@ class Passthrough:
         vmid = 1 + vm.entry.index
         self._parts.iommu.assignments.assign(
             Assigned(
-                vf.function, vf.stream, vm.name, vmid, vm.stage2, vf.ats, windows, bypass=self._parts.bypass
+                vf.function,
+                vf.stream,
+                vm.name,
+                vmid,
+                vm.stage2,
+                vf.ats,
+                windows,
+                on_event=partial(_of_stage1, vm),
+                bypass=self._parts.bypass,
             )
         )
+
+    def stage1_of(self, vm: Vm) -> GuestStage1:
+        """Return the host's side of a guest's SMMU, whose functions are those that it has."""
+        streams = {vf.guest_stream: vf.stream for vf in vm.entry.nics if isinstance(vf, VfEntry)}
+        iommu = self._parts.iommu
+        return GuestStage1(iommu.assignments, iommu.driver, 1 + vm.entry.index, streams)
 
     def route_edges(self, stream: int, edges: Sequence[Edge]) -> None:
         """Lead a function's events here, and on to where each of its vectors leads."""
@@ -196,6 +215,10 @@ class PhysicalMemory:
             )
         self._used += size_bytes
         return PhysicalPiece(self._segment.hpa + at, Pinned(self._segment.view[at : at + size_bytes]))
+
+
+def _of_stage1(vm: Vm, event: EventRecord) -> bool:
+    return vm.smmu is not None and vm.smmu.take(event)
 
 
 def _bus(window: Requester, vfs: int) -> PfBus:

@@ -151,6 +151,8 @@ class Vmm:
             for vf in vm.entry.nics:
                 if isinstance(vf, VfEntry):
                     self._give(passthrough, vm, vf)
+            if vm.entry.smmu is not None:
+                vm.add_smmu(vm.entry.smmu, passthrough.stage1_of(vm), self._loop.runnable)
         for driver in passthrough.nics:
             self.functions.add(driver, self._owners(driver.config.name))
         self._loop.before_sleep = passthrough.before_sleep
@@ -187,7 +189,7 @@ class Vmm:
 
         ring = self._parts.doorbell(Bell(window, BELL_TO_DEVICE), entry.iommu).ring
         tables = segments[f"{entry.iommu}.tables"]
-        iommu = HostIommu(window, tables, ring, self._loop.wait_for, report)
+        iommu = HostIommu(window, tables, ring, self._loop.wait_for, report, self._loop.runnable)
         for wire, action in iommu.wires:
             watch.add(wire, action)
         watch.add_bell(iommu.from_iommu)

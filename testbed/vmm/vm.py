@@ -5,23 +5,26 @@ that comes or goes while the guest runs.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import partial
 
 from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA, Hpa
 from testbed.e1000.device import E1000, E1000Config
 from testbed.errors import DeviceError
+from testbed.memory.guest import GuestMemory
 from testbed.memory.host import FrameAllocator, HostMemory
 from testbed.memory.segment import Segment
 from testbed.memory.tables import TableBuilder
 from testbed.messages.doorbell import Ringer
-from testbed.messages.entries import E1000Entry, GuestEntry, VirtioNetEntry
+from testbed.messages.entries import E1000Entry, GuestEntry, GuestSmmuEntry, VirtioNetEntry
 from testbed.native import Bell, ListRegisters, Pinned, Regions, SharedWords
 from testbed.net.mac import parse_mac
+from testbed.observe.catalogue import smmu_counters
 from testbed.observe.counters import Counters
 from testbed.spec import e1000 as e1000_spec
 from testbed.spec import gic_registers, vcpu_page
 from testbed.spec import virtio as virtio_spec
+from testbed.spec.smmu import SMMU
 from testbed.virtio.mmio import VirtioMmio
 from testbed.virtio.net import VirtioNet
 from testbed.virtio.net_config import NetConfig
@@ -32,6 +35,7 @@ from testbed.vmm.interrupt_line import SpiEdge, SpiLine
 from testbed.vmm.vgic import VcpuParts, Vgic
 from testbed.vmm.vgic_distributor import Distributor
 from testbed.vmm.vgic_redistributor import Redistributor
+from testbed.vmm.vsmmu import GuestSmmu, GuestStage1
 
 Device = VirtioNet | E1000
 """Every kind of NIC that is served here."""
@@ -53,7 +57,7 @@ class Vm:
     ) -> None:
         """`bells` ring the vCPUs."""
         self.entry, self.name = entry, entry.name
-        self.ram = ram
+        self.ram, self._tables = ram, tables
         self.pages = [Pinned(page) for page in _pages(vcpu, entry.vcpus)]
         self.memory = Regions()
         self.memory.add(entry.ram_gpa, ram.pinned)
@@ -61,6 +65,7 @@ class Vm:
         self.bells = bells
         self.from_guest = [Bell(page, vcpu_page.BELL_TO_VMM) for page in self.pages]
         self.nics: list[Device] = []
+        self.smmu: GuestSmmu | None = None
         self._counters, self._counter_page = counters, Pinned(counters.buffer)
         self._doorbells = 0
         self.stage2 = _map_ram(entry, ram, tables)
@@ -149,6 +154,17 @@ class Vm:
         self.ports.add(nic.io_port, e1000_spec.IO_BAR_BYTES, device.io, io_counts)
         self.nics.append(device)
         return device
+
+    def add_smmu(
+        self, smmu: GuestSmmuEntry, stage1: GuestStage1, runnable: MutableMapping[Callable[[], bool], None]
+    ) -> None:
+        """Put the guest's functions behind an SMMU of its own: they reach nothing until it lets them."""
+        events = SpiEdge(self.vgic, smmu.event_intid, self._counters, "interrupts.smmu")
+        errors = SpiEdge(self.vgic, smmu.error_intid, self._counters, "interrupts.smmu")
+        memory = GuestMemory(HostMemory([self.ram, self._tables]), self.stage2.root)
+        self.smmu = GuestSmmu(memory, stage1, events, errors, runnable)
+        counts = ExitCounts(self._counters, smmu_counters(self.name), SMMU)
+        self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts)
 
     def counter_page(self) -> Pinned:
         """Return the vmm's counter segment, for native code."""

@@ -5,9 +5,12 @@ ASIDs are kept apart by its VMID; its stream numbers are translated to those of 
 ATS of the guest's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
+from testbed.interrupts.signal import Edge
 from testbed.iommu.virtual import VirtualSmmu
+from testbed.memory.access import MemoryAccess
 from testbed.pci import smmu_entries as entries
 from testbed.pci.smmu_driver import SmmuDriver
 from testbed.pci.smmu_entries import EventRecord
@@ -24,6 +27,11 @@ class GuestStage1:
         self._assignments, self._driver, self._vmid, self._streams = assignments, driver, vmid, streams
         self._guests = {host: guest for guest, host in streams.items()}
         self._pending = False
+
+    @property
+    def streams(self) -> Sequence[int]:
+        """The functions, by the guest's numbers."""
+        return tuple(self._streams)
 
     def nest(self, stream: int, guest_entry: int | None) -> None:
         """Translate a stream by its guest's STE before stage 2; None: the guest bypasses stage 1."""
@@ -67,3 +75,49 @@ class GuestStage1:
     def _command(self, image: int) -> None:
         self._driver.command(image)
         self._pending = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """A wire of the SMMU as an interrupt of the guest's."""
+
+    edge: Edge
+
+    def send(self) -> None:
+        """Give one edge."""
+        self.edge.pulse()
+
+
+class GuestSmmu:
+    """A guest's virtual SMMU as a device of its VM. `runnable`: what the process runs at every turn."""
+
+    def __init__(
+        self,
+        memory: MemoryAccess,
+        stage1: GuestStage1,
+        events: Edge,
+        errors: Edge,
+        runnable: MutableMapping[Callable[[], bool], None],
+    ) -> None:
+        self._stage1, self._runnable = stage1, runnable
+        self.front = VirtualSmmu(memory, stage1.streams, stage1, _Wire(events), _Wire(errors))
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """Return what a load from the register block gives."""
+        return self.front.read(offset, size_bytes)
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """Do a store to the register block."""
+        self.front.write(offset, size_bytes, value)
+        self._runnable[self._go_on] = None
+
+    def take(self, event: EventRecord) -> bool:
+        """Give the guest an event of one of its functions; False where it is not the guest's to see."""
+        return self._stage1.take(self.front, event)
+
+    def _go_on(self) -> bool:
+        """Execute commands that a register write left over."""
+        more = self.front.poll()
+        if not more:
+            self._runnable.pop(self._go_on, None)
+        return more

@@ -47,7 +47,9 @@ def test_its_socket_is_in_the_run_directory_by_default() -> None:
     assert topology.guests[0].external.socket == ""
 
 
-@pytest.mark.parametrize("key", ["memory: 64MiB", "vcpus: 2", "interrupts: direct", "poll: 0", "cpus: [0]"])
+@pytest.mark.parametrize(
+    "key", ["memory: 64MiB", "vcpus: 2", "interrupts: direct", "iommu: smmu", "poll: 0", "cpus: [0]"]
+)
 def test_what_only_our_guests_have_is_refused(key: str) -> None:
     name = key.partition(":")[0]
     assert f"guests.q.{name}: cannot be given: an external guest is a process of somebody else" in external(

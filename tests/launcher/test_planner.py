@@ -248,6 +248,20 @@ def test_functions_have_requester_ids_of_their_own_and_flows_know_whom_they_pass
     assert not any(name.startswith("v.nic0") for name in vmm.counter_names)
 
 
+def test_a_guest_with_an_smmu_has_its_functions_behind_it_and_exits_to_it_counted() -> None:
+    plan = plan_of(PASSTHROUGH.replace("ATS", "false").replace("v: {host: h0", "v: {host: h0, iommu: smmu"))
+    processes = {process.name: process for process in plan.processes}
+    guest = processes["v"].entry
+    assert isinstance(guest, GuestEntry)
+    assert guest.smmu is not None
+    assert (guest.smmu.gpa, guest.smmu.event_intid, guest.smmu.error_intid) == (0x0905_0000, 106, 109)
+    assert [nic.guest_stream for nic in guest.nics if isinstance(nic, VfEntry)] == [0x08]
+    assert "smmu.F_TRANSLATION" in processes["v"].counter_names
+    assert "exits.v.smmu.CMDQ_PROD.write" in processes["vmm-h0"].counter_names
+    others = [process.entry for name, process in processes.items() if name != "v"]
+    assert [entry.smmu for entry in others if isinstance(entry, GuestEntry)] == [None] * 2
+
+
 def test_what_direct_interrupts_add_to_a_guest_with_functions_and_to_no_other() -> None:
     text = PASSTHROUGH.replace("ATS", "true").replace("host: h0", "host: h0, interrupts: direct")
     plan = plan_of(text)

@@ -58,6 +58,8 @@ def test_top_level_mistakes(text: str, line: str) -> None:
         ("vcpus: true", "vcpus: must be a whole number from 1 to 8, not true"),
         ("vcpus: '2'", 'vcpus: must be a whole number from 1 to 8, not "2"'),
         ("interrupts: drect", 'interrupts: must be one of list-registers, direct (did you mean direct?), not "drect"'),
+        ("iommu: smmuv3", 'iommu: must be one of none, smmu (did you mean smmu?), not "smmuv3"'),
+        ("iommu: smmu", "iommu: smmu needs a NIC of `kind: vf`: what the vmm serves uses guest physical addresses"),
         ("cpus: 3-1", 'cpus: must be CPU numbers such as [0, 1] or 0-1, not "3-1"'),
         ("cpus: [0, -1]", "cpus: must be CPU numbers such as [0, 1] or 0-1, not [0, -1]"),
         ("count: 0", "count: must be a whole number from 1 to 100000, not 0"),

@@ -56,6 +56,12 @@ def test_ats_needs_an_iommu_to_ask() -> None:
     assert "hosts.h0.nics.nic0.ats: needs an IOMMU" in told
 
 
+def test_a_guests_own_smmu_needs_the_hosts() -> None:
+    text = topology("no-iommu", host=", iommu: {bypass: true}").replace("a: {", "a: {iommu: smmu, ")
+    (told,) = mistakes(text)
+    assert "guests.a.iommu: smmu translates nothing" in told
+
+
 def test_past_the_iommu_a_driver_uses_addresses_of_the_machine_and_all_memory_is_in_reach() -> None:
     plan = plan_topology(parse_topology(topology("no-iommu", host=", iommu: {bypass: true}")))
     guest = entry(plan, "a", GuestEntry)

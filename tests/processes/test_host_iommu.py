@@ -31,7 +31,9 @@ class Host:
         self.told: list[tuple[str, str, str]] = []
         window = child.segments[f"{NAME}.window"].pinned
         bell = child.bell(Bell(window, bar_window.BELL_TO_DEVICE))
-        self.iommu = HostIommu(window, child.segments["h0.tables"], bell.ring, self._wait, self._report)
+        self._runnable: dict[Callable[[], bool], None] = {}
+        tables = child.segments["h0.tables"]
+        self.iommu = HostIommu(window, tables, bell.ring, self._wait, self._report, self._runnable)
         self.iommu.start()
         self.spaces = {}
         for index, (guest, stream) in enumerate((("a", ATTACKER), ("b", OTHER))):
@@ -55,6 +57,8 @@ class Host:
         for watched, action in self.iommu.wires:
             if watched.ready:
                 action()
+        for action in tuple(self._runnable):
+            action()
         return bool(self.told)
 
 

@@ -1,0 +1,42 @@
+"""Guests with an SMMU of their own in real topologies: verified traffic by nested translation."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.result import Result
+from tests.support.launched import Launched
+
+pytestmark = pytest.mark.usefixtures("run_parent")
+
+NESTED = """
+name: nested
+hosts: {{h0: {{nics: {{nic0: {{vfs: 2, ats: {ats}}}}}}}}}
+guests:
+  v: {{memory: 16MiB, iommu: smmu, nics: [{{kind: vf, nic: nic0}}]}}
+  w: {{memory: 16MiB, iommu: smmu, interrupts: direct, nics: [{{kind: vf, nic: nic0}}]}}
+workloads:
+  - - {{kind: pktgen, from: v, to: w, frame: imix, count: 5000}}
+    - {{kind: pktgen, from: w, to: v, count: 5000}}
+"""
+
+
+def run(topology: str, directory: Path) -> Result:
+    launched = Launched(topology, directory)
+    code, result = launched.end(), launched.result()
+    assert (code, result.died, result.reports, result.error) == (0, (), (), None)
+    return result
+
+
+@pytest.mark.parametrize("ats", ["false", "true"], ids=["mediated", "ats"])
+def test_functions_behind_their_guests_own_smmus_talk(tmp_path: Path, ats: str) -> None:
+    result = run(NESTED.format(ats=ats), tmp_path)
+
+    assert [flow.received for flow in result.flows if flow.good] == [5000, 5000]
+    vmm, iommu = result.counters["vmm-h0"], result.counters["iommu-h0"]
+    for guest in "vw":  # to program it at boot, and no more once frames pass
+        writes = {name: n for name, n in vmm.items() if name.startswith(f"exits.{guest}.smmu.") and n}
+        assert writes[f"exits.{guest}.smmu.STRTAB_BASE.write"] == 1
+        assert writes[f"exits.{guest}.smmu.CMDQ_PROD.write"] >= 5
+        assert sum(writes.values()) <= 64
+    assert {name: n for name, n in iommu.items() if name.startswith("fault.") and n} == {}
