@@ -72,6 +72,8 @@ class Flows:
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
         """By flow, the NIC at which something of it arrives."""
+        for receiver in receivers:
+            receiver.on_owing = self._look_for_room
 
     def handle(self, message: ToProcess) -> None:
         """Carry out one message of the launcher."""
@@ -135,8 +137,9 @@ class Flows:
         return requester
 
     def _look_for_room(self, queue: NetQueue) -> None:
-        """Have sent buffers wake us only while a sender lacks them: else they would keep us from sleeping."""
+        """Have sent buffers wake us only while somebody lacks them: else they would keep us from sleeping."""
         starved = any(s.work.starved for s in self._sending.values() if s.queue is queue)
+        starved = starved or any(receiver.owes(queue) for receiver in self._receivers)
         if queue.tx_watch.active != starved:
             queue.tx_watch.active = starved
 

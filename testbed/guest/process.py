@@ -118,7 +118,7 @@ class Guest:
         if index not in self._joined:
             for queue in driver.queues:
                 self._loop.watch.add(queue.rx_watch, partial(receiver.step, queue))
-                self._loop.watch.add(queue.tx_watch, lambda: False)
+                self._loop.watch.add(queue.tx_watch, partial(receiver.answer_waiting, queue))
                 queue.tx_watch.active = False  # looked at only while a sender waits for room
         return receiver
 

@@ -214,8 +214,8 @@ static void swap_bytes(uint8_t *a, uint8_t *b, size_t n) {
   for (size_t i = 0; i < n; i++) { uint8_t t = a[i]; a[i] = b[i], b[i] = t; }
 }
 
-/* Write the answer to every request of a burst into the frames of another; return how many were written. */
-uint32_t flow_echo(const struct burst *requests, struct burst *replies) {
+/* Write the answer to every request of a burst but the first `skip` into the frames of another; return how many were written. */
+uint32_t flow_echo(const struct burst *requests, struct burst *replies, uint32_t skip) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < requests->frames_n && n < replies->frames_n; i++) {
     const struct frame *f = &requests->frames[i];
@@ -225,6 +225,10 @@ uint32_t flow_echo(const struct burst *requests, struct burst *replies) {
     flow_tag_t tag;
     memcpy(&tag, to->host + TAG, sizeof tag);
     if (tag.magic != FLOW_MAGIC_REQUEST) continue;
+    if (skip) {
+      skip--;
+      continue;
+    }
     ethernet_t *e = (ethernet_t *)to->host;
     swap_bytes(e->destination, e->source, sizeof e->source);
     uint8_t *ip = to->host + sizeof *e, *udp = ip + sizeof(ipv4_t);

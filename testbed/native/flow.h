@@ -62,4 +62,4 @@ bool flow_fits(const struct burst *reserved, uint32_t frame_bytes);
 void flow_fill(struct flow_source *s, struct burst *b);
 void replay_fill(struct replay_source *s, struct burst *b);
 struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64_t now_ns);
-uint32_t flow_echo(const struct burst *requests, struct burst *replies);
+uint32_t flow_echo(const struct burst *requests, struct burst *replies, uint32_t skip);

@@ -37,7 +37,7 @@ cdef extern from "flow.h":
     void flow_fill(flow_source*, burst*) nogil
     void replay_fill(replay_source*, burst*) nogil
     inspected flow_inspect(sinks*, const burst*, uint64_t) nogil
-    uint32_t flow_echo(const burst*, burst*) nogil
+    uint32_t flow_echo(const burst*, burst*, uint32_t) nogil
     enum: FLOW_FRAME_BYTES_MIN, FLOW_FRAME_BYTES_MAX, FLOW_TAG_OFFSET
 
 
@@ -228,6 +228,6 @@ cdef class Inspector:
         return self.s.foreign
 
 
-def echo(Burst requests, Burst replies):
-    """Write the answer to every request into the reserved frames of `replies`; return how many were written."""
-    return flow_echo(&requests.b, &replies.b)
+def echo(Burst requests, Burst replies, uint32_t skip=0):
+    """Write the answer to every request but the first `skip` into the reserved frames of `replies`; return how many were written."""
+    return flow_echo(&requests.b, &replies.b, skip)

@@ -5,13 +5,13 @@ from pathlib import Path
 import dpkt
 
 from testbed.guest.workloads.frames import headers
-from testbed.guest.workloads.receiver import Receiver
+from testbed.guest.workloads.receiver import WAITING_MAX, Receiver
 from testbed.guest.workloads.sender import Sender
 from testbed.messages.control import Received
 from testbed.messages.entries import FlowEntry
 from testbed.native import Burst, FlowSource
 from testbed.observe.counters import Counters
-from testbed.spec.flow import MAGIC_DATA, MAGIC_REQUEST
+from testbed.spec.flow import MAGIC_DATA, MAGIC_REQUEST, TAG, TAG_OFFSET
 from tests.guest.rig_driver import RigDriver, flow
 from tests.support.recorders import ManualClock
 
@@ -41,6 +41,12 @@ class Bench:
 
     def result(self) -> Received:
         return self.receiver.result(7)
+
+
+def sequence(frame: bytes) -> int:
+    """Return which frame of its flow this is."""
+    at = TAG_OFFSET + TAG.offset("sequence")
+    return int.from_bytes(frame[at : at + 8], "little")
 
 
 def received(count: int, seconds: float = 0.0, **faults: int) -> Received:
@@ -101,15 +107,37 @@ def test_receiver_answers_requests() -> None:
     assert bench.result() == received(3)
 
 
-def test_receiver_answers_as_many_requests_as_it_has_buffers_for() -> None:
-    bench = Bench(size=4)
-    bench.receiver.expect(flow(kind="rr"))
-    bench.device.tx_reserve(held := Burst(), 3)
-    bench.arrive(*frames_of(flow(), 3, MAGIC_REQUEST))
-    assert len(bench.device.take_sent()) == 1
-    bench.device.tx_release(held, 0)
-    bench.arrive(*frames_of(flow(), 3, MAGIC_REQUEST)[:2])  # doubled, so they are answered to nobody
-    assert bench.result() == received(3, duplicated=2)
+def test_receiver_answers_that_find_no_buffer_wait_for_one_and_keep_their_order() -> None:
+    bench, told = Bench(size=4), list[bool]()
+    bench.receiver.on_owing = lambda queue: told.append(bench.receiver.owes(queue))
+    bench.receiver.expect(flow(kind="rr", count=6))
+    requests, own = frames_of(flow(), 6, MAGIC_REQUEST), Burst()
+    bench.device.tx_fill(FlowSource(1, MAGIC_DATA, (60,), [headers(flow(), 60)]), own, 3)
+    bench.arrive(*requests[:3])
+    bench.arrive(*requests[3:])  # frames are taken all the same
+    assert not bench.receiver.answer_waiting(bench.device)
+    assert told == [True, True]
+
+    answers = bench.device.take_sent()[3:]
+    while bench.receiver.answer_waiting(bench.device):
+        answers += bench.device.take_sent()
+    assert [sequence(answer) for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert told == [True, True, False]
+    assert bench.result() == received(6)
+
+
+def test_receiver_owes_no_more_answers_than_may_wait() -> None:
+    bench, answered = Bench(), 0
+    bench.device.tx_reserve(held := Burst(), 64)
+    bench.device.tx_send(held)
+    for number in range(WAITING_MAX // 64 + 1):
+        entry = flow(kind="rr", id=number)
+        bench.receiver.expect(entry)
+        bench.arrive(*frames_of(entry, 64, MAGIC_REQUEST))
+    bench.device.take_sent()
+    while bench.receiver.answer_waiting(bench.device):
+        answered += len(bench.device.take_sent())
+    assert answered == WAITING_MAX
 
 
 def test_receiver_recognizes_a_replay(tmp_path: Path) -> None:

@@ -39,6 +39,29 @@ workloads:
     - {{kind: pktgen, from: b, to: a, frame: imix, count: 20000}}
   - {{kind: rr, from: a, to: b, count: 50}}
 """
+BESIDE = """
+name: beside
+hosts: {h0: {nics: {nic0: {vfs: 2}}}}
+guests:
+  a: {memory: 16MiB, poll: 0, nics: [{kind: virtio-net}, {kind: vf, nic: nic0}]}
+  b: {memory: 16MiB, poll: 0, nics: [{kind: e1000}, {kind: vf, nic: nic0}]}
+workloads:
+  - - {kind: rr, from: a.nic0, to: b.nic0, count: 50}
+    - {kind: rr, from: b.nic0, to: a.nic0, count: 50}
+    - {kind: pktgen, from: b.nic0, to: a.nic0, count: 5000}
+    - {kind: pktgen, from: a.nic0, to: b.nic0, count: 5000}
+    - {kind: rr, from: a.nic1, to: b.nic1, count: 50}
+    - {kind: pktgen, from: b.nic1, to: a.nic1, count: 5000}
+"""
+
+
+def test_requests_are_answered_beside_floods_that_leave_no_buffer(tmp_path: Path) -> None:
+    launched = Launched(BESIDE, tmp_path)
+    code = launched.end()
+    result = launched.result()
+
+    assert [flow.name for flow in result.flows if not flow.good] == []
+    assert (code, result.died, result.reports, result.error) == (0, (), (), None)
 
 
 def test_every_kind_of_workload_arrives_whole(tmp_path: Path) -> None:
