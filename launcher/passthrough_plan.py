@@ -14,6 +14,7 @@ from typing import Final
 
 from launcher.nics import Vf
 from launcher.nics.vf import vf_stream
+from launcher.own_segments import own_segments
 from launcher.topology_records import Guest, Host, HostNic, Wire
 from testbed.address import BLOCK_SIZE_BYTES, HPA_HOST_STRIDE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.messages.entries import (
@@ -31,7 +32,6 @@ from testbed.messages.entries import (
 )
 from testbed.native import NicEngine
 from testbed.observe.catalogue import iommu_counter_names, nic_counter_names
-from testbed.observe.counters import segment_bytes
 from testbed.spec.bar_window import BAR_WINDOW
 from testbed.spec.dma_area import area_bytes
 from testbed.spec.iommu_window import WINDOW_BYTES
@@ -237,7 +237,7 @@ def _iommu(
         name=name,
         role="iommu",
         entry=entry,
-        segments=(*own, *of_nics, _counters(name, counters)),
+        segments=(*own, *of_nics, *own_segments(name, counters)),
         counter_names=counters,
     )
 
@@ -270,7 +270,7 @@ def _nic_process(
         name=nic.name,
         role="nic",
         entry=entry,
-        segments=(*own, *wired, *memory, _counters(nic.name, counters)),
+        segments=(*own, *wired, *memory, *own_segments(nic.name, counters)),
         counter_names=counters,
     )
 
@@ -324,7 +324,3 @@ def _read_only(segment: SegmentEntry) -> SegmentEntry:
 def _unaddressed(segment: SegmentEntry) -> SegmentEntry:
     """A window is memory of the host to its guest only."""
     return SegmentEntry(name=segment.name, size_bytes=segment.size_bytes)
-
-
-def _counters(process: str, names: tuple[str, ...]) -> SegmentEntry:
-    return SegmentEntry(name=f"{process}.counters", size_bytes=segment_bytes(names))

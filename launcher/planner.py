@@ -15,6 +15,7 @@ import msgspec
 from launcher.external import external_entries, journals
 from launcher.nics import Nic
 from launcher.nics.kind import SMMU_ERROR_INTID, SMMU_EVENT_INTID, SMMU_GPA, Place
+from launcher.own_segments import own_segments
 from launcher.passthrough_plan import (
     ITS_FRAMES_BYTES,
     HostSegments,
@@ -48,7 +49,6 @@ from testbed.messages.entries import (
     VmmEntry,
 )
 from testbed.observe.catalogue import guest_counter_names, smmu_counters, vmm_counter_names
-from testbed.observe.counters import segment_bytes
 from testbed.spec.its import ITS
 from testbed.spec.layout import RegisterMap
 from testbed.spec.smmu import SMMU
@@ -207,7 +207,7 @@ def _guest(member: _Placed, functions: Passthrough | None) -> ProcessPlan:
     names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps), entry.smmu is not None)
     ram, stage2, vcpu = member.segments
     walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
-    segments = (ram, walked, vcpu, *_windows(entry, functions), _counters(entry.name, names))
+    segments = (ram, walked, vcpu, *_windows(entry, functions), *own_segments(entry.name, names))
     return ProcessPlan(
         name=entry.name,
         role="guest",
@@ -251,13 +251,9 @@ def _vmm(
         physical=functions.physical if functions else (),
     )
     of_guests = (segment for member in members for segment in member.segments)
-    own = (*(journals(externals) if host.restart else ()), _counters(name, names))
+    own = (*(journals(externals) if host.restart else ()), *own_segments(name, names))
     segments = (*of_guests, *(functions.vmm_segments if functions else ()), *own)
     return ProcessPlan(name=name, role="vmm", entry=entry, segments=segments, counter_names=names)
-
-
-def _counters(process: str, names: tuple[str, ...]) -> SegmentEntry:
-    return SegmentEntry(name=f"{process}.counters", size_bytes=segment_bytes(names))
 
 
 def _segments(

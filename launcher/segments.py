@@ -2,7 +2,8 @@
 
 A segment is made with posix_ipc under a random name that is unlinked before anything else can fail; from then
 on only its descriptors lead to it, and it is gone with the last of them. A second, read-only descriptor
-serves those who may only look. The launcher maps counter pages, read-only, and nothing else.
+serves those who may only look. The launcher maps counter pages and trace rings, read-only but for the page
+by which tracing is turned on, and nothing else.
 
 Reference: shm_open(3), design: processes, and what each can touch. Not modelled: huge pages, NUMA placement.
 """
@@ -19,11 +20,12 @@ from typing import Final
 
 import posix_ipc
 
+from launcher.own_segments import COUNTERS_SUFFIX, TRACE_SUFFIX
+from launcher.trace_rings import TraceRing, TraceRings
 from testbed.errors import MachineError
 from testbed.messages.entries import Plan, ProcessPlan, SegmentEntry, VmmEntry
 
 NAME_PREFIX: Final = "virtbed-"
-COUNTERS_SUFFIX: Final = ".counters"
 _SHARED_MEMORY_DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 where shm_open(3) puts them
 _LEFT_NAME: Final = re.compile(rf"{NAME_PREFIX}(\d+)-[0-9a-f]{{16}}")
 
@@ -91,9 +93,12 @@ class Segments:
         self._segments: dict[str, Segment] = {}
         self._pages: dict[str, CounterPage] = {}
         self._inodes: dict[str, int] = {}
+        self._rings: dict[str, TraceRing] = {}
+        self.trace = TraceRings(self._rings)
+        """The trace rings of the processes that have one."""
 
     def create(self) -> None:
-        """Make every segment and map the counters; on an error the caller closes what was made.
+        """Make every segment, map counters and trace rings; on an error the caller closes what was made.
 
         Raises MachineError with what to do when the system refuses.
         """
@@ -107,6 +112,9 @@ class Segments:
         for process in self._plan.processes:
             segment = self._segments[counters_name(process)]
             self._pages[process.name] = CounterPage(process.counter_names, segment)
+            if ring := self._segments.get(f"{process.name}{TRACE_SUFFIX}"):
+                descriptor = ring.descriptor(writable=True)
+                self._rings[process.name] = TraceRing(process.name, descriptor, ring.entry.size_bytes)
 
     def inode(self, segment: str) -> int:
         """Return the inode by which /proc shows the mappings of a segment."""
@@ -131,13 +139,15 @@ class Segments:
         }
 
     def close(self) -> None:
-        """Close what is still open and unmap the counters."""
+        """Close what is still open and unmap counters and trace rings."""
         for segment in self._segments.values():
             segment.close()
         self._segments.clear()
         for page in self._pages.values():
             page.close()
         self._pages.clear()
+        self.trace.close()
+        self._rings.clear()
 
 
 class CounterPage:

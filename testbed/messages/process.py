@@ -11,7 +11,7 @@ from testbed.messages.control import Ready
 from testbed.messages.doorbell import Doorbell, Inbox, inbox_endpoint
 from testbed.messages.entries import ProcessPlan
 from testbed.messages.loop import Loop
-from testbed.native import Bell
+from testbed.native import Bell, trace
 from testbed.observe.counters import Counters
 
 _OWN_SOCKETS = 16
@@ -30,6 +30,8 @@ class ProcessParts:
             for s in plan.segments
         }
         self.counters = Counters(plan.counter_names, self.segments[f"{plan.name}.counters"].view)
+        if ring := self.segments.get(f"{plan.name}.trace"):
+            trace.attach(ring.pinned)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, _OWN_SOCKETS + peers)
         self.inbox = Inbox(self.context, inbox_endpoint(run_dir, plan.name))
@@ -49,6 +51,7 @@ class ProcessParts:
 
     def close(self) -> None:
         """Close every socket, once what was sent has left."""
+        trace.detach()
         for doorbell in self._doorbells:
             doorbell.close()
         self.inbox.close()

@@ -81,6 +81,7 @@ try:
         SplitDriver,
         Stage2,
         Tap,
+        TraceReader,
         VirtualCpuInterface,
         VlpiPending,
         VpePort,
@@ -96,6 +97,7 @@ try:
         police,
         removed_frames,
         rss_toeplitz,
+        trace,
         walk_nested,
     )
 except ImportError as error:  # pragma: no cover - only on an unbuilt tree
@@ -180,6 +182,7 @@ __all__ = [
     "SplitDriver",
     "Stage2",
     "Tap",
+    "TraceReader",
     "VirtualCpuInterface",
     "VlpiPending",
     "VpePort",
@@ -195,5 +198,6 @@ __all__ = [
     "police",
     "removed_frames",
     "rss_toeplitz",
+    "trace",
     "walk_nested",
 ]

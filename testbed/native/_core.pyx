@@ -6,6 +6,7 @@ Bytes and offsets only; every decision is Python's. One part a file:
 
 include "buffer.pxi"
 include "burst.pxi"
+include "trace.pxi"
 include "watch.pxi"
 include "exits.pxi"
 include "device_ring.pxi"

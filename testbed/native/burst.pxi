@@ -27,6 +27,7 @@ cdef extern from "regions.h":
     cdef struct region:
         uint64_t gpa, size
         uint8_t* host
+        uint64_t hpa
     cdef struct regions:
         uint32_t n
         region r[64]
@@ -164,13 +165,15 @@ cdef class Regions:
         self.m.n = 0
         self.keep = []
 
-    def add(self, uint64_t gpa, Pinned buffer, Py_ssize_t offset=0, Py_ssize_t size_bytes=-1):
-        """Map `size_bytes` of a buffer at `gpa`; raises ValueError where it does not fit."""
+    def add(self, uint64_t gpa, Pinned buffer, Py_ssize_t offset=0, Py_ssize_t size_bytes=-1, uint64_t hpa=0):
+        """Map `size_bytes` of a buffer at `gpa`; raises ValueError where it does not fit. `hpa`, where it is host memory, is only told to
+        whoever traces.
+        """
         if size_bytes < 0:
             size_bytes = buffer.size_bytes - offset
         if self.m.n == REGIONS_MAX or offset < 0 or offset + size_bytes > buffer.size_bytes or gpa + <uint64_t>size_bytes < gpa:
             raise ValueError(f"a region of {size_bytes} bytes at {gpa:#x} does not fit")
-        self.m.r[self.m.n] = region(gpa, size_bytes, buffer.data + offset)
+        self.m.r[self.m.n] = region(gpa, size_bytes, buffer.data + offset, hpa)
         self.m.n += 1
         self.keep.append(buffer)
 

@@ -3,7 +3,7 @@
 #include "order.h"
 
 #define REGIONS_MAX 64
-struct region { uint64_t gpa, size; uint8_t *host; };
+struct region { uint64_t gpa, size; uint8_t *host; uint64_t hpa; /* 0: not told */ };
 struct regions { uint32_t n; struct region r[REGIONS_MAX]; };
 
 /* Return where `gpa` is mapped and how many bytes follow it in its region, or NULL. */

@@ -19,6 +19,7 @@ from testbed.spec import (
     page_table,
     pcapng,
     port_counters,
+    trace,
     vcpu_page,
     vhost_user,
     virtio,
@@ -38,6 +39,7 @@ _MODULES: tuple[ModuleType, ...] = (
     lpi,
     page_table,
     port_counters,
+    trace,
     dma_request,
     dma_area,
     bpf,
@@ -63,6 +65,8 @@ def _declarations(module: ModuleType) -> list[str]:
         elif name.isupper() and not name.startswith("_") and type(value) is int:
             suffix = "ull" if value > 0xFFFF_FFFF else "u"
             lines.append(f"#define {prefix}_{name} {value:#x}{suffix}\n")
+        elif isinstance(value, trace.Event):
+            lines.append(f"#define {prefix}_{name} {int(value)}u\n")
         elif isinstance(value, Bits) and value.lsb + value.width <= _WORD_BITS:
             lines.append(f"#define {prefix}_{name}_LSB {value.lsb}u\n")
             if f"{name}_MASK" not in vars(module):  # declared on its own

@@ -60,7 +60,7 @@ class Vm:
         self.ram, self._tables = ram, tables
         self.pages = [Pinned(page) for page in _pages(vcpu, entry.vcpus)]
         self.memory = Regions()
-        self.memory.add(entry.ram_gpa, ram.pinned)
+        self.memory.add(entry.ram_gpa, ram.pinned, hpa=ram.hpa)
         self.bus, self.ports = Bus(), Bus()
         self.bells = bells
         self.from_guest = [Bell(page, vcpu_page.BELL_TO_VMM) for page in self.pages]

@@ -72,11 +72,23 @@ def test_start_order_is_every_vmm_then_every_guest() -> None:
 def test_each_process_maps_its_own_and_nothing_else() -> None:
     plan = plan_of("guests: {a: {host: y}, b: {host: x}, c: {host: y, vcpus: 3}}")
     seen = {p.name: {s.name: s.writable for s in p.segments} for p in plan.processes}
-    assert seen["a"] == {"a.ram": True, "a.stage2": False, "a.vcpu": True, "a.counters": True}
-    assert seen["vmm-x"] == {"b.ram": True, "b.stage2": True, "b.vcpu": True, "vmm-x.counters": True}
+    assert seen["a"] == {
+        "a.ram": True,
+        "a.stage2": False,
+        "a.vcpu": True,
+        "a.counters": True,
+        "a.trace": True,
+    }
+    assert seen["vmm-x"] == {
+        "b.ram": True,
+        "b.stage2": True,
+        "b.vcpu": True,
+        "vmm-x.counters": True,
+        "vmm-x.trace": True,
+    }
     assert set(seen["vmm-y"]) == {
         f"{guest}.{what}" for guest in "ac" for what in ("ram", "stage2", "vcpu")
-    } | {"vmm-y.counters"}
+    } | {"vmm-y.counters", "vmm-y.trace"}
     sizes = {segment.name: segment.size_bytes for segment in plan.segments}
     assert sizes["c.vcpu"] == 3 * 4096
     assert set(sizes) == {name for segments in seen.values() for name in segments}
@@ -218,8 +230,8 @@ def test_who_maps_what_of_nics_and_iommus(ats: bool) -> None:
     assert maps["nic1"] & guest_memory == set()
     # of p, which has no function, no device and no IOMMU has anything
     assert maps["iommu-h0"] & guest_memory == {"v.ram", "v.stage2"}
-    assert maps["v"] - guest_memory == {"nic0.vf0.window", "v.counters"}
-    assert maps["p"] - guest_memory == {"p.counters"}
+    assert maps["v"] - guest_memory == {"nic0.vf0.window", "v.counters", "v.trace"}
+    assert maps["p"] - guest_memory == {"p.counters", "p.trace"}
     assert {"w0.nic0", "w0.nic1"} <= maps["nic0"] & maps["nic1"]
     tables = {name for name, mapped in maps.items() if "iommu-h0.tables" in mapped}
     assert tables == {"iommu-h0", "vmm-h0"}
