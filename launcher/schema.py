@@ -47,7 +47,7 @@ UNSAFE_WORDS: Final = ("no-iommu", "shared-mac", "promiscuous")
 """What `unsafe` of a host may say."""
 VFS_MAX: Final = 7
 """Of an 82576's eight pools the physical function keeps one."""
-HOST_NICS_MAX: Final = 8
+HOST_NICS_MAX: Final = 16
 RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
 
 

@@ -1,0 +1,39 @@
+"""`virtbed why`: the problems that I/O virtualization solves, run."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from launcher.output import STDOUT, check_writable, write_json
+
+EXPECTATION_FAILED = 1
+Json = Annotated[
+    str,
+    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `virtbed why`."""
+    app.command()(why)
+
+
+def why(
+    problem: Annotated[
+        Literal["mac", "snoop", "dma", "share"], typer.Argument(help="Which problem.", show_default=False)
+    ],
+    seconds: Annotated[
+        float, typer.Option(min=0, max=3600, help="Length of each workload; 0: as its file says.")
+    ] = 0.0,
+    json: Json = "",
+) -> None:
+    """Show why I/O is virtualized: run a topology that has a problem, and the one that cures it."""
+    check_writable(json)
+    from launcher.table import console
+    from launcher.why import find_case, look, why_table
+
+    seen = look(find_case(problem), seconds, console(stderr=True).print)
+    write_json(seen, json)
+    if json != STDOUT:
+        console().print(why_table(seen))
+    raise typer.Exit(0 if seen.holds else EXPECTATION_FAILED)
