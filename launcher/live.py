@@ -254,7 +254,8 @@ def _received(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:
         return counters.get(flow.destination, {}).get("wire.unclaimed", 0)
     counted = f"{flow.source}.nic{flow.source_nic}.frames_in"
     name = counted if flow.is_sunk else f"nic{flow.destination_nic}.rx_frames"
-    return counters.get(flow.destination, {}).get(name, 0)
+    each_vcpus = counters.get(flow.destination, {}).items()
+    return sum(value for key, value in each_vcpus if key == name or key.endswith(f".{name}"))
 
 
 def _drops(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:

@@ -204,7 +204,8 @@ def _guest(member: _Placed, functions: Passthrough | None) -> ProcessPlan:
     tables it may only walk.
     """
     entry = member.entry
-    names = guest_counter_names(len(entry.nics), (tap.nic for tap in entry.taps), entry.smmu is not None)
+    taps = (tap.nic for tap in entry.taps)
+    names = guest_counter_names(len(entry.nics), taps, entry.smmu is not None, entry.vcpus)
     ram, stage2, vcpu = member.segments
     walked = SegmentEntry(name=stage2.name, size_bytes=stage2.size_bytes, hpa=stage2.hpa, writable=False)
     segments = (ram, walked, vcpu, *_windows(entry, functions), *own_segments(entry.name, names))

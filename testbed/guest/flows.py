@@ -1,16 +1,17 @@
 """The flows of a guest: what the launcher asks for, carried out by senders and receivers on its NICs.
 
-Reference: testbed/messages/control.py (Expect, Start, Collect, Cancel and their answers). Not modelled: a
-flow between two NICs of the same guest.
+Reference: testbed/messages/control.py (Expect, Start, Collect, Cancel and their answers). All of it is the
+first vCPU's but the sending, which is done by the vCPU that serves the flow's queue. Not modelled: a flow
+between two NICs of the same guest.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
-from testbed.guest.drivers.driver import NetQueue
-from testbed.guest.workloads.receiver import Receiver
+from testbed.guest.senders import Senders, VcpuSenders, Work
+from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
@@ -19,24 +20,6 @@ from testbed.native import FlowSink
 
 QUIET_NS = 500_000_000
 """After so long without a frame of a flow the rest of it counts as lost."""
-
-Work = Sender | Requester
-Action = Callable[[], bool]
-
-
-class Runner(Protocol):
-    """What runs every action in `runnable` at every turn: the process's loop."""
-
-    runnable: dict[Action, None]
-
-
-@dataclass
-class _Sending:
-    """A flow under way and its step in the loop."""
-
-    work: Work
-    queue: NetQueue
-    step: Action
 
 
 @dataclass
@@ -58,22 +41,29 @@ class _Collecting:
 
 
 class Flows:
-    """Runs on the guest's loop; `receivers` by NIC; `send` speaks to the launcher."""
+    """Runs on the first vCPU's loop, as `senders`; `receivers` by NIC; `send` speaks to the launcher."""
 
     def __init__(
         self,
-        loop: Runner,
+        senders: Senders,
         receivers: list[Receiver],
         send: Callable[[FromProcess], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._loop, self._receivers, self._send, self._clock = loop, receivers, send, clock
-        self._sending: dict[int, _Sending] = {}
+        self._receivers, self._send, self._clock = receivers, send, clock
+        self._senders = [VcpuSenders(senders, _at_once, _at_once, _nobody)]
+        self._post: Callable[[Callable[[], None]], None] = _at_once
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
         """By flow, the NIC at which something of it arrives."""
+        self._sending: dict[int, VcpuSenders] = {}
         for receiver in receivers:
-            receiver.on_owing = self._look_for_room
+            senders.join(receiver.lane)
+
+    def share(self, senders: Sequence[VcpuSenders], post: Callable[[Callable[[], None]], None]) -> None:
+        """Have all vCPUs send, the first included, each by its queues; `post` has a call made here."""
+        self._senders = list(senders)
+        self._post = post
 
     def handle(self, message: ToProcess) -> None:
         """Carry out one message of the launcher."""
@@ -99,7 +89,7 @@ class Flows:
 
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
-        due = [sending.work.wake_ns() for sending in self._sending.values()]
+        due = [self._senders[0].senders.deadline_ns()]
         due += [collecting.since_ns + QUIET_NS for collecting in self._collecting.values()]
         return min((at for at in due if at is not None), default=None)
 
@@ -107,7 +97,23 @@ class Flows:
         receiver = self._receivers[flow.destination_nic]
         receiver.expect(flow)
         self._where[flow.id] = receiver
-        self._send(Expecting(flow_id=flow.id))
+        self._once_all_know(lambda: self._send(Expecting(flow_id=flow.id)))
+
+    def _once_all_know(self, then: Callable[[], None]) -> None:
+        """Call `then` when every vCPU has done what was posted to it before."""
+        others = self._senders[1:]
+        if not others:
+            then()
+            return
+        left = [len(others)]
+
+        def known() -> None:
+            left[0] -= 1
+            if not left[0]:
+                then()
+
+        for other in others:
+            other.post(partial(self._post, known))
 
     def _collect(self, message: Collect) -> None:
         sink = self._where[message.flow_id].sinks[message.flow_id]
@@ -115,48 +121,44 @@ class Flows:
 
     def _start(self, flow: FlowEntry) -> None:
         receiver = self._receivers[flow.source_nic]
-        work = self._work(flow, receiver)
+        number = flow.id % len(receiver.driver.queues) % len(self._senders)
+        number = number if number in receiver.others else 0
+        vcpu = self._senders[number]
+        work = self._work(flow, receiver, number)
+        self._sending[flow.id] = vcpu
+        self._once_all_know(lambda: vcpu.post(partial(vcpu.senders.start, flow.id, work)))
 
-        def step() -> bool:
-            moved = work.step()
-            if work.finished:
-                self._stop(flow.id)
-            self._look_for_room(work.queue)
-            return moved
+    def _work(self, flow: FlowEntry, receiver: Receiver, number: int) -> Work:
+        def done(message: Sent) -> None:
+            self._senders[number].tell(partial(self._sent, flow, message))
 
-        self._sending[flow.id] = _Sending(work, work.queue, step)
-        self._loop.runnable[step] = None
-        work.start()
-
-    def _work(self, flow: FlowEntry, receiver: Receiver) -> Work:
         if flow.kind != "rr":
-            return Sender(flow, receiver.driver, self._sent, self._clock)
-        requester = Requester(flow, receiver.driver, self._sent, self._clock)
+            return Sender(flow, receiver.driver, done, self._clock)
+        requester = Requester(flow, receiver.driver, done, self._clock)
         receiver.add(flow.id, requester.sink)
+        self._have_told(flow.id, receiver, requester, number)
         self._where[flow.id] = receiver
         return requester
 
-    def _look_for_room(self, queue: NetQueue) -> None:
-        """Have sent buffers wake us only while somebody lacks them: else they would keep us from sleeping."""
-        starved = any(s.work.starved for s in self._sending.values() if s.queue is queue)
-        starved = starved or any(receiver.owes(queue) for receiver in self._receivers)
-        if queue.tx_watch.active != starved:
-            queue.tx_watch.active = starved
+    def _have_told(self, flow_id: int, receiver: Receiver, requester: Requester, number: int) -> None:
+        """Have whoever takes the answers wake the vCPU that waits for them."""
+        lanes = {0: OtherLane(receiver.lane, _at_once), **receiver.others}
+        for taker, each in lanes.items():
+            if taker != number:
+                wake = partial(self._senders[taker].poke, number)
+                each.post(partial(each.lane.tell, flow_id, requester.sink, wake))
 
-    def _sent(self, message: Sent) -> None:
+    def _sent(self, flow: FlowEntry, message: Sent) -> None:
+        if self._sending.pop(flow.id, None) is None:
+            return  # cancelled meanwhile
         self._send(message)
-
-    def _stop(self, flow_id: int) -> None:
-        sending = self._sending.pop(flow_id)
-        self._loop.runnable.pop(sending.step, None)
-        if isinstance(sending.work, Requester) and not sending.work.flow.comes_back:
-            self._forget(flow_id)  # else this end is also asked what arrived
+        if flow.kind == "rr" and not flow.comes_back:
+            self._forget(flow.id)  # else this end is also asked what arrived
 
     def _cancel(self, flow_id: int) -> None:
-        if flow_id in self._sending:
-            queue = self._sending[flow_id].queue
-            self._stop(flow_id)
-            self._look_for_room(queue)
+        vcpu = self._sending.pop(flow_id, None)
+        if vcpu is not None:
+            vcpu.post(partial(vcpu.senders.cancel, flow_id))
         self._collecting.pop(flow_id, None)
         self._forget(flow_id)
 
@@ -164,3 +166,11 @@ class Flows:
         receiver = self._where.pop(flow_id, None)
         if receiver is not None:
             receiver.forget(flow_id)
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    call()
+
+
+def _nobody(_number: int) -> None:
+    """There is no other vCPU to interrupt."""

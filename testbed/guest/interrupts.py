@@ -49,10 +49,12 @@ class Interrupts:
         self._due: dict[int, None] = {}
         self._due_ns = 0
 
-    def on_edge(self, intid: int, handler: Handler, counter: str) -> None:
-        """Have an edge-triggered SPI, which is enabled, handled late."""
+    def on_edge(
+        self, intid: int, handler: Handler, counter: str, at_once: Callable[[], None] | None = None
+    ) -> None:
+        """Have an edge-triggered SPI, which is enabled, handled late; `at_once`: what cannot wait."""
         self._late[intid] = handler
-        self._handlers[intid] = partial(self._later, intid), counter
+        self._handlers[intid] = partial(self._later, intid, at_once), counter
 
     def on_vector(self, intid: int, handler: Handler, counter: str) -> None:
         """Have an edge of an SPI or an LPI, which is enabled, handled at once: one that masks its source
@@ -91,7 +93,9 @@ class Interrupts:
             self._counters.add(counter)
         return handler()
 
-    def _later(self, intid: int) -> bool:
+    def _later(self, intid: int, at_once: Callable[[], None] | None) -> bool:
+        if at_once is not None:
+            at_once()
         if not self._due:
             self._due_ns = self._clock() + LATE_NS
         self._due[intid] = None

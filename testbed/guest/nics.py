@@ -5,13 +5,14 @@ Not modelled: NICs that come or go while the guest runs.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
-from testbed.guest.drivers.driver import NetDriver
+from testbed.guest.drivers.driver import NetDriver, NetQueue
 from testbed.guest.drivers.e1000 import E1000Driver, E1000DriverConfig
 from testbed.guest.drivers.vhost_user import SharedRam, VhostUserPort
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
-from testbed.guest.drivers.virtio_net import VirtioNetDriver
+from testbed.guest.drivers.virtio_net import PairPlace, VirtioNetDriver
 from testbed.guest.drivers.virtio_port import VirtioPort
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.mmio import MmioWindow, PortWindow
@@ -36,6 +37,18 @@ class Outside:
     descriptors: Descriptors
 
 
+class Spread(Protocol):
+    """Queue pairs of a virtio-net NIC over vCPUs."""
+
+    def place(self, pair: int, mmio_gpa: int) -> PairPlace:
+        """Return from where a pair is used."""
+        ...
+
+    def steer(self, queues: Sequence[NetQueue]) -> None:
+        """Wake the vCPUs whose queues have work: the device has one interrupt, which the first takes."""
+        ...
+
+
 @dataclass(frozen=True)
 class NicParts:
     """What a guest has for its drivers; `wait` blocks as the guest's loop does."""
@@ -49,6 +62,8 @@ class NicParts:
     """What back ends in other processes need; None: the guest has none."""
     functions: VfParts | None = None
     """What functions of a NIC in the guest's own hands need; None: it has none."""
+    spread: "Spread | None" = None
+    """Whose vCPU each queue pair is; None: all are the first's."""
 
 
 def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
@@ -60,8 +75,11 @@ def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:
         case VirtioNetEntry():
             port = _virtio_port(parts, nic)
             parts.interrupts.driver.enable_spi(nic.intid, edge=True)  # an edge before that would be lost
-            virtio = VirtioNetDriver(port, parts.ram, parts.counters, prefix, nic, parts.wait)
-            parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt, "interrupts.virtio")
+            spread = parts.spread if nic.queue_pairs > 1 and not nic.vhost_user else None
+            place = partial(spread.place, mmio_gpa=nic.mmio_gpa) if spread else None
+            virtio = VirtioNetDriver(port, parts.ram, parts.counters, prefix, nic, parts.wait, place)
+            steer = partial(spread.steer, virtio.queues) if spread else None
+            parts.interrupts.on_edge(nic.intid, virtio.handle_interrupt, "interrupts.virtio", steer)
             return virtio
         case E1000Entry():
             parts.interrupts.driver.enable_spi(nic.intid, edge=False)

@@ -14,12 +14,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import zmq
 
 from testbed.errors import StopRequested
-from testbed.messages.channel import ControlChannel
 from testbed.messages.control import Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
@@ -36,13 +35,26 @@ _PAUSE_NS: Final = 50_000
 _NS_PER_MS: Final = 1_000_000
 
 
+class Control(Protocol):
+    """Where a loop's orders come from."""
+
+    @property
+    def socket(self) -> "zmq.Socket[bytes] | int":
+        """What is readable while there is one: a ZeroMQ socket, or a file descriptor."""
+        ...
+
+    def receive(self) -> ToProcess | None:
+        """Return the next message, None where there is none."""
+        ...
+
+
 class Loop:
     """Runs actions: those whose watched item is ready, and those that asked to run at every turn."""
 
     def __init__(
         self,
         inbox: Inbox,
-        control: ControlChannel,
+        control: Control,
         poll_ns: int,
         counters: Counters,
         clock: Callable[[], int] = time.monotonic_ns,

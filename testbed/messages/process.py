@@ -6,6 +6,7 @@ import time
 import zmq
 
 from testbed.memory.segment import Segment
+from testbed.messages.calls import StopOrder
 from testbed.messages.channel import ControlChannel
 from testbed.messages.control import Ready
 from testbed.messages.doorbell import Doorbell, Inbox, inbox_endpoint
@@ -57,3 +58,31 @@ class ProcessParts:
         self.inbox.close()
         self.control.close()
         self.context.term()
+
+
+class ThreadParts:
+    """What a further thread of a process has: an inbox, a loop and doorbells of its own.
+
+    Made by the process's first thread, used by this one from its start, closed by whichever is last.
+    """
+
+    def __init__(self, parts: ProcessParts, name: str, counters: Counters) -> None:
+        self._parts = parts
+        self.inbox = Inbox(parts.context, inbox_endpoint(parts.run_dir, name))
+        self.order = StopOrder()
+        self.loop = Loop(self.inbox, self.order, parts.plan.entry.poll_ns, counters)
+        self._doorbells: list[Doorbell] = []
+
+    def doorbell(self, bell: Bell, process: str) -> Doorbell:
+        """Return a doorbell that rings `process`, for this thread alone."""
+        doorbell = Doorbell(bell, self._parts.context, inbox_endpoint(self._parts.run_dir, process))
+        self._doorbells.append(doorbell)
+        return doorbell
+
+    def close(self) -> None:
+        """Close every socket."""
+        for doorbell in self._doorbells:
+            doorbell.close()
+        self.inbox.close()
+        self.order.close()
+        self.loop.descriptors.close()

@@ -434,6 +434,7 @@ class FlowSink:
         total: int = 0,
         source_mac: bytes = b"",
     ) -> None: ...
+    shared: bool
     @property
     def received(self) -> int: ...
     @property

@@ -37,6 +37,8 @@ struct flow_sink {
   uint32_t flow;
   uint16_t magic;
   bool checked;
+  bool shared; /* several threads account in it at the same time */
+  uint32_t held; /* by one of them */
   uint8_t source_mac[6];
   uint64_t next, received, bytes, reordered, corrupted, duplicated;
   uint64_t first_ns, last_ns;

@@ -17,7 +17,7 @@ cdef extern from "flow.h":
     cdef struct flow_sink:
         uint32_t flow
         uint16_t magic
-        bint checked
+        bint checked, shared
         uint8_t source_mac[6]
         uint64_t next, received, bytes, reordered, corrupted, duplicated
         uint64_t first_ns, last_ns
@@ -152,6 +152,15 @@ cdef class FlowSink:
 
     def __dealloc__(self):
         free(self.k)
+
+    @property
+    def shared(self):
+        """Several threads account in it at the same time; set before it is expected."""
+        return self.k.shared
+
+    @shared.setter
+    def shared(self, bint value):
+        self.k.shared = value
 
     @property
     def received(self):

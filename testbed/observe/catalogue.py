@@ -193,14 +193,24 @@ def smmu_counters(guest: str) -> str:
     return f"{guest}.smmu"
 
 
-def guest_counter_names(nic_count: int, taps: Iterable[int] = (), has_smmu: bool = False) -> tuple[str, ...]:
+def guest_counter_names(
+    nic_count: int, taps: Iterable[int] = (), has_smmu: bool = False, vcpus: int = 1
+) -> tuple[str, ...]:
     """Return the counters of a guest with so many NICs: its own, then a block `nicN.*` for each NIC.
 
     Behind them is a block `tapN.*` for each NIC in `taps`, and where it has one that of its SMMU.
+    Those are what vCPU 0 counts; every other one counts the same (its own and its queues') in a block
+    `vcpuN.*`, for a word has one writer.
     """
-    blocks = (f"nic{index}.{name}" for index in range(nic_count) for name in NIC_COUNTERS)
+    nics = tuple(f"nic{index}.{name}" for index in range(nic_count) for name in NIC_COUNTERS)
     tap_blocks = (f"tap{index}.{name}" for index in taps for name in TAP_COUNTERS)
-    return (*GUEST_COUNTERS, *blocks, *tap_blocks, *(SMMU_COUNTERS if has_smmu else ()))
+    others = (f"{vcpu_counters(n)}{name}" for n in range(1, vcpus) for name in (*GUEST_COUNTERS, *nics))
+    return (*GUEST_COUNTERS, *nics, *tap_blocks, *(SMMU_COUNTERS if has_smmu else ()), *others)
+
+
+def vcpu_counters(number: int) -> str:
+    """Return with what the names of a guest's counters begin that a vCPU but the first counts."""
+    return f"vcpu{number}."
 
 
 def exit_counter(nic: str, reg: Reg | None, *, write: bool) -> str:

@@ -5,6 +5,7 @@ the segment holds numbers only. Words are written by one thread each; a reader m
 moment old, never a torn one (aligned 64-bit words).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -48,6 +49,13 @@ class Counters:
         """Return the byte offset of a counter, for native code that counts itself."""
         return self.index[name] * WORD_BYTES
 
+    def block(self, prefix: str) -> "Counters":
+        """Return the counters whose names begin with `prefix`, by what follows it, in the same words."""
+        part = copy.copy(self)
+        names = self.index.items()
+        part.index = {name.removeprefix(prefix): i for name, i in names if name.startswith(prefix)}
+        return part
+
     def snapshot(self) -> dict[str, int]:
         """Return every counter by name."""
-        return dict(zip(self.index, self._view, strict=False))
+        return {name: self._view[i] for name, i in self.index.items()}

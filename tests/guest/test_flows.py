@@ -6,6 +6,7 @@ import pytest
 
 from testbed.errors import DeviceError
 from testbed.guest.flows import QUIET_NS, Flows
+from testbed.guest.senders import Senders
 from testbed.guest.workloads.receiver import Receiver
 from testbed.guest.workloads.requester import ANSWER_NS
 from testbed.messages.control import (
@@ -36,7 +37,7 @@ class Guest:
         self.said: list[FromProcess] = []
         counters = Counters(("nic0.foreign_frames",))
         self.receiver = Receiver(self.device, counters, "nic0.foreign_frames", self.clock)
-        self.flows = Flows(self, [self.receiver], self.said.append, self.clock)
+        self.flows = Flows(Senders(self), [self.receiver], self.said.append, self.clock)
 
     def turn(self) -> list[bytes]:
         """Run everything once and return what was sent."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import dpkt
 
 from testbed.guest.workloads.frames import headers
-from testbed.guest.workloads.receiver import WAITING_MAX, Receiver
+from testbed.guest.workloads.lane import WAITING_MAX
+from testbed.guest.workloads.receiver import Receiver
 from testbed.guest.workloads.sender import Sender
 from testbed.messages.control import Received
 from testbed.messages.entries import FlowEntry
@@ -109,17 +110,17 @@ def test_receiver_answers_requests() -> None:
 
 def test_receiver_answers_that_find_no_buffer_wait_for_one_and_keep_their_order() -> None:
     bench, told = Bench(size=4), list[bool]()
-    bench.receiver.on_owing = lambda queue: told.append(bench.receiver.owes(queue))
+    bench.receiver.lane.on_owing = lambda queue: told.append(bench.receiver.lane.owes(queue))
     bench.receiver.expect(flow(kind="rr", count=6))
     requests, own = frames_of(flow(), 6, MAGIC_REQUEST), Burst()
     bench.device.tx_fill(FlowSource(1, MAGIC_DATA, (60,), [headers(flow(), 60)]), own, 3)
     bench.arrive(*requests[:3])
     bench.arrive(*requests[3:])  # frames are taken all the same
-    assert not bench.receiver.answer_waiting(bench.device)
+    assert not bench.receiver.lane.answer_waiting(bench.device)
     assert told == [True, True]
 
     answers = bench.device.take_sent()[3:]
-    while bench.receiver.answer_waiting(bench.device):
+    while bench.receiver.lane.answer_waiting(bench.device):
         answers += bench.device.take_sent()
     assert [sequence(answer) for answer in answers] == [0, 1, 2, 3, 4, 5]
     assert told == [True, True, False]
@@ -135,7 +136,7 @@ def test_receiver_owes_no_more_answers_than_may_wait() -> None:
         bench.receiver.expect(entry)
         bench.arrive(*frames_of(entry, 64, MAGIC_REQUEST))
     bench.device.take_sent()
-    while bench.receiver.answer_waiting(bench.device):
+    while bench.receiver.lane.answer_waiting(bench.device):
         answered += len(bench.device.take_sent())
     assert answered == WAITING_MAX
 

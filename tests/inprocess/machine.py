@@ -20,6 +20,7 @@ from testbed.guest.gic import GicDriver
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.nics import NicParts, bring_up
 from testbed.guest.ram import RamAllocator
+from testbed.guest.senders import Senders
 from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
@@ -154,7 +155,7 @@ class GuestMachine:
         self.nic_driver = bring_up(parts, self.nic_entry, 0)
         self.receiver = Receiver(self.nic_driver, self.counters, "nic0.foreign_frames", self.host.clock)
         self.runnable.clear()
-        self.flows = Flows(self, [self.receiver], self.said.append, self.host.clock)
+        self.flows = Flows(Senders(self), [self.receiver], self.said.append, self.host.clock)
 
     def take(self) -> bool:
         """Take what has arrived, a burst a queue; say whether there was any."""

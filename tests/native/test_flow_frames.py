@@ -7,6 +7,7 @@ The oracle works on the list of what arrived, not frame by frame with a window, 
 import random
 from array import array
 from collections.abc import Sequence
+from threading import Thread
 
 import pytest
 
@@ -137,6 +138,23 @@ def test_every_kind_of_mischief_is_counted_exactly() -> None:
         mischief.corrupt = {p for p in mischief.corrupt if p < len(mischief.order)}
         inspect(inspector, mischief.arriving(frames))
         assert counts(sink) == mischief.expected(), f"seed {seed}"
+
+
+def test_flow_that_arrives_in_two_threads_is_accounted_once() -> None:
+    frames = generated(24_000, (1514,))
+    inspectors, sink = (Inspector(), Inspector()), FlowSink(1, MAGIC_DATA)
+    sink.shared = True
+    for inspector in inspectors:
+        inspector.add(sink)
+    threads = [
+        Thread(target=inspect, args=(inspector, frames[part::2])) for part, inspector in enumerate(inspectors)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (sink.received, sink.corrupted, sink.duplicated) == (24_000, 0, 0)
+    assert (sink.byte_count, sink.next_sequence) == (24_000 * 1514, 24_000)
 
 
 @pytest.mark.parametrize(("behind", "duplicated", "reordered"), [(WINDOW, 1, 0), (WINDOW + 1, 0, 1)])

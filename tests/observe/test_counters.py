@@ -19,6 +19,16 @@ def test_counters_count_up_from_zero() -> None:
     assert counters["bells"] == 42
 
 
+def test_counters_of_a_block_are_the_same_words_by_shorter_names() -> None:
+    counters = Counters(("exits", "vcpu1.exits", "vcpu1.bells", "vcpu10.exits"))
+    block = counters.block("vcpu1.")
+    block.add("exits", 3)
+    block.set("bells", 5)
+    assert counters.snapshot() == {"exits": 0, "vcpu1.exits": 3, "vcpu1.bells": 5, "vcpu10.exits": 0}
+    assert block.snapshot() == {"exits": 3, "bells": 5}
+    assert block.offset("bells") == counters.offset("vcpu1.bells")
+
+
 def test_counters_are_little_endian_words_in_the_order_of_their_names() -> None:
     page = bytearray(4096)
     counters = Counters(NAMES, page)

@@ -5,7 +5,7 @@ Polls like NAPI: while frames flow, used-buffer notifications stay suppressed; t
 the guest sleeps. With MQ every pair that the device has is used. Not modelled: offloads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from testbed.address import CACHE_LINE_BYTES
 from testbed.errors import DeviceError
@@ -20,6 +20,8 @@ from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.flow import ETHERNET
 
+PairPlace = tuple[VirtioPort, Counters]
+"""A port whose `notify` may be called there, and where that is counted."""
 _MAC_BYTES = 6
 _MTU_DEFAULT = 1500
 _WANTED = (
@@ -44,18 +46,26 @@ class VirtioNetDriver(VirtioNetQueue):
         counter_prefix: str,
         nic: VirtioNetEntry,
         wait: Wait,
+        pair_place: Callable[[int], PairPlace] | None = None,
     ) -> None:
+        """`pair_place`: from where queue pair N is used; by default all from where it is brought up."""
         self._ram, self._nic = ram, nic
         port.start(spec.DEVICE_ID_NET)
         self.features = port.negotiate(sum(1 << bit for bit in _WANTED))
-        self._port = port
+        self._port: VirtioPort = port
         self.mac = port.config_bytes(net.NET_CONFIG.offset("mac"), _MAC_BYTES)
         self.mtu = self._field("mtu") if self._has(net.F_MTU) else _MTU_DEFAULT
         pairs = self._field("max_virtqueue_pairs") if self._has(net.F_MQ) else 1
-        place = (port, counters, counter_prefix)
-        super().__init__(*place, 0, self._queue(0, True), self._queue(1, False))
+        places = [pair_place(pair) if pair_place else (port, counters) for pair in range(pairs)]
+        super().__init__(*places[0], counter_prefix, 0, self._queue(0, True), self._queue(1, False))
         others = [
-            VirtioNetQueue(*place, pair, self._queue(2 * pair, True), self._queue(2 * pair + 1, False))
+            VirtioNetQueue(
+                *places[pair],
+                counter_prefix,
+                pair,
+                self._queue(2 * pair, True),
+                self._queue(2 * pair + 1, False),
+            )
             for pair in range(1, pairs)
         ]
         self.queues: tuple[VirtioNetQueue, ...] = (self, *others)
