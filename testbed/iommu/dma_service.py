@@ -2,10 +2,10 @@
 
 Reference: PCI Express Base Specification §2.2.9 (completion status), §10.2 (translation requests), §10.3
 (invalidate completion); ARM IHI 0070 G.b §3.9.1. Native code (testbed/native/dma_serve.c) does the ordinary
-case, whole bursts at a time; a miss, a refusal, an MSI or a request of ATS comes here, one at a time and in
-order. Every value of a request is the device's invention: what does not fit is refused, counted and moves
-nothing. A refusal costs far more than a hit, so each function has a budget of them that fills with time: who
-spends it waits, and nobody else does.
+case, whole bursts at a time; a miss, a refusal, an MSI that is not cached or a request of ATS comes here, one
+at a time and in order. Every value of a request is the device's invention: what does not fit is refused,
+counted and moves nothing. A refusal costs far more than a hit, and so does an event that leads nowhere; so
+each function has a budget of them that fills with time: who spends it waits, and nobody else does.
 
 Not modelled: stalled transactions (a PCIe device's must not be stalled, §3.12.2; the SMMU that serves devices
 is built without them).
@@ -23,7 +23,7 @@ from testbed.iommu.smmu import Smmu
 from testbed.iommu.transactions import Aborted, Stalled
 from testbed.iommu.translate import Granted
 from testbed.memory.host import HostMemory
-from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, DmaServer
+from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, SERVE_TELL, DmaServer
 from testbed.spec import dma_request as d
 
 REFUSALS_BURST: Final = 64
@@ -31,13 +31,16 @@ REFUSAL_NS: Final = 500_000
 """One more refusal is allowed after each such time."""
 TURN: Final = 4 * d.BURST_MAX
 """Requests dealt with before others get their turn."""
-SLOW_A_TURN: Final = 64
+SLOW_A_TURN: Final = 16
 """Requests decided here before others get their turn."""
 
-MessageWindow = Callable[[int, int, int], bool]
-"""Takes (requester's stream, offset, value of 4 bytes) written into an interrupt controller's window; False:
-nothing answers there.
+MessageWindow = Callable[[int, int, int], bool | None]
+"""Takes (requester's stream, offset, value of 4 bytes) written into an interrupt controller's window.
+
+False: the event leads nowhere; None: nothing answers there.
 """
+Tell = Callable[[int, int, int], object]
+"""Sends the message that a delivered MSI asks for: `ItsCache.post`'s outcome, whom it concerns, doorbell."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class ServiceCounts:
     """What one ring's requests came to, the native counts of reads and writes apart."""
 
     messages: int = 0
+    """Those decided here."""
     translation_requests: int = 0
     invalidations_completed: int = 0
     refused: int = 0
@@ -88,6 +92,7 @@ class DmaService:
     clock_ns: Callable[[], int]
     windows: Mapping[int, MessageWindow] = field(default_factory=dict)
     """Interrupt controllers by host physical page address."""
+    tell: Tell = lambda _outcome, _target, _doorbell: None
     counts: ServiceCounts = field(default_factory=ServiceCounts)
     broken: bool = False
     """The requester published an index that cannot be; its ring is dead."""
@@ -104,10 +109,13 @@ class DmaService:
             moved += done
             if reason == SERVE_BROKEN:
                 self.broken = True
-            if reason != SERVE_ATTENTION:
+            if reason == SERVE_TELL:
+                self.tell(*self.server.told)
+            elif reason == SERVE_ATTENTION:
+                self.server.finish(self._decide())
+                moved += 1
+            else:
                 break
-            self.server.finish(self._decide())
-            moved += 1
             slow += 1
         return moved > 0
 
@@ -115,7 +123,8 @@ class DmaService:
         """Return everything that the ring came to, by the names of `observe.catalogue.DMA_COUNTERS`."""
         reads, writes, bytes_read, bytes_written = self.server.counts
         native = {"reads": reads, "writes": writes, "bytes_read": bytes_read, "bytes_written": bytes_written}
-        return native | asdict(self.counts)
+        own = asdict(self.counts)
+        return native | own | {"messages": own["messages"] + self.server.messages}
 
     def deadline_ns(self) -> int | None:
         """Return when a paused ring may go on, None where it is not paused."""
@@ -189,9 +198,14 @@ class DmaService:
 
     def _deliver(self, stream: int, hpa: int, data: int) -> bool:
         window = self.windows.get(hpa & -PAGE_SIZE_BYTES)
-        if window is None or hpa % d.MSI_BYTES or not window(stream, hpa % PAGE_SIZE_BYTES, data):
+        if window is None or hpa % d.MSI_BYTES:
+            return False
+        led = window(stream, hpa % PAGE_SIZE_BYTES, data)
+        if led is None:
             return False
         self.counts.messages += 1
+        if not led:
+            self._spend()
         return True
 
     def _translate(self, request: Request, write: bool) -> int:

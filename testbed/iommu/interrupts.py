@@ -40,20 +40,19 @@ class HostInterrupts:
         redistributor = Redistributor(memory, None, LpiPort(processor.page), processor.wake)
         self.redistributor = LpiFrame(redistributor)
         self.its = Its(memory, [redistributor], vcpus.get, report=report)
-        self._translater = s.ITS["TRANSLATER"].offset
-        self._page_hpa = base_hpa + self._translater & -PAGE_SIZE_BYTES
+        self.message_hpa = base_hpa + s.ITS["TRANSLATER"].offset
+        """Where devices write events."""
 
     @property
     def windows(self) -> dict[int, MessageWindow]:
         """The page in which GITS_TRANSLATER is, for those who carry out devices' writes."""
-        return {self._page_hpa: self._message}
+        return {self.message_hpa & -PAGE_SIZE_BYTES: self._message}
 
-    def _message(self, stream: int, offset: int, value: int) -> bool:
+    def _message(self, stream: int, offset: int, value: int) -> bool | None:
         """A device wrote 4 bytes; its DeviceID is its requester ID."""
-        if offset != self._translater % PAGE_SIZE_BYTES:
-            return False
-        self.its.signal(stream, value)
-        return True
+        if offset != self.message_hpa % PAGE_SIZE_BYTES:
+            return None
+        return self.its.signal(stream, value)
 
     def counts(self) -> dict[str, int]:
         """Return what the ITS did, by the names of its counters."""

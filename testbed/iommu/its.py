@@ -25,7 +25,7 @@ Not modelled: GICv4.1 (vSGI, default doorbells, INVDB), collections without memo
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from testbed.errors import ItsFault
@@ -36,7 +36,7 @@ from testbed.iommu.its_redistributor import Redistributor
 from testbed.iommu.its_tables import Event, ItsMemory, ItsTables
 from testbed.iommu.its_vpes import Backings, Vpes
 from testbed.memory.register_file import RegisterFile
-from testbed.native import POST_DELIVERED, POST_MISS, POST_WAKE, ItsCache
+from testbed.native import POST_DELIVERED, POST_WAKE, ItsCache
 from testbed.spec import its as s
 from testbed.spec import lpi
 
@@ -109,11 +109,18 @@ class Its:
         outcome = self._post(device, event)
         if outcome == POST_DELIVERED:
             return True
+        if isinstance(outcome, int):
+            return self._led(self._signal, device, event)
+        return self.tell(*outcome)
+
+    def tell(self, outcome: int, target: int, doorbell: int) -> bool:
+        """Send the one message that a cached interrupt needs; False: it led nowhere (counted, reported)."""
+        return self._led(self._tell, outcome, target, doorbell)
+
+    def _led(self, step: Callable[..., None], *arguments: int) -> bool:
+        """Do a step; False: the event leads nowhere, which is counted and reported."""
         try:
-            if not isinstance(outcome, int):
-                self._tell(*outcome)
-            elif outcome == POST_MISS:
-                self._signal(device, event)
+            step(*arguments)
         except ItsFault as fault:
             self.dropped[fault.reason] += 1
             self._report(f"EVENT_{fault.reason}", fault.detail)
@@ -121,7 +128,6 @@ class Its:
         return True
 
     def _tell(self, outcome: int, target: int, doorbell: int) -> None:
-        """Send the one message that a cached interrupt needs."""
         if doorbell == _HOST:
             self._redistributors[target].wake()
         elif outcome == POST_WAKE:

@@ -137,7 +137,11 @@ class Iommu:
         server = DmaServer(
             shared.page, offset, shared.slots, stream, shared.buffer, self.memory.host_map, table
         )
-        return DmaService(server, self.smmu, self.memory, time.monotonic_ns, self.windows)
+        service = DmaService(server, self.smmu, self.memory, time.monotonic_ns, self.windows)
+        if self.interrupts is not None:
+            server.lead_messages(self.interrupts.message_hpa, self.interrupts.its.cache)
+            service.tell = self.interrupts.its.tell
+        return service
 
     def _services(self) -> Mapping[int, DmaService]:
         return {

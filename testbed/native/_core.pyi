@@ -576,6 +576,7 @@ SERVE_IDLE: int
 SERVE_LIMIT: int
 SERVE_ATTENTION: int
 SERVE_BROKEN: int
+SERVE_TELL: int
 
 class DmaRequester(Watched):
     stream: int
@@ -595,7 +596,9 @@ class DmaServer(Watched):
     stream: int
     served: int
     counts: tuple[int, int, int, int]
+    messages: int
     current: tuple[int, int, int, int | None, int, int, int]
+    told: tuple[int, int, int]
     def __init__(
         self,
         page: Pinned,
@@ -606,6 +609,7 @@ class DmaServer(Watched):
         host_map: HostMap,
         cache: Iotlb,
     ) -> None: ...
+    def lead_messages(self, translater: int, its: ItsCache) -> None: ...
     def serve(self, limit: int, fast: bool = True) -> tuple[int, int]: ...
     def move(self, runs: Sequence[tuple[int, int]]) -> bool: ...
     def in_device_memory(self) -> bool: ...

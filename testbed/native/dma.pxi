@@ -36,7 +36,12 @@ cdef extern from "dma_serve.h" nogil:
         bint broken
         dma_row current
         uint64_t reads, writes, bytes_read, bytes_written
-    int DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN
+        uint64_t translater
+        its_cache_t* its
+        its_entry_t* told
+        int outcome
+        uint64_t messages
+    int DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN, DMA_SERVE_TELL
     int dma_serve(dma_server_t*, uint32_t, bint, uint32_t*)
     bint dma_move(dma_server_t*, const dma_part*, uint32_t)
     void dma_finish(dma_server_t*, uint32_t)
@@ -44,10 +49,10 @@ cdef extern from "dma_serve.h" nogil:
 
 
 def _dma_constants():
-    return DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN
+    return DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN, DMA_SERVE_TELL
 
 
-SERVE_IDLE, SERVE_LIMIT, SERVE_ATTENTION, SERVE_BROKEN = _dma_constants()
+SERVE_IDLE, SERVE_LIMIT, SERVE_ATTENTION, SERVE_BROKEN, SERVE_TELL = _dma_constants()
 
 
 cdef uint8_t* _ring_at(Pinned page, Py_ssize_t offset, uint32_t slots) except NULL:
@@ -144,6 +149,7 @@ cdef class DmaServer(Watched):
     cdef Pinned page, device_memory
     cdef HostMap host_map
     cdef Iotlb cache
+    cdef ItsCache its
 
     def __init__(self, Pinned page not None, Py_ssize_t offset, uint32_t slots, uint32_t stream, Pinned device_memory not None,
                  HostMap host_map not None, Iotlb cache not None):
@@ -167,6 +173,20 @@ cdef class DmaServer(Watched):
         return self.server.reads, self.server.writes, self.server.bytes_read, self.server.bytes_written
 
     @property
+    def messages(self):
+        """MSIs that were delivered through the cache of `lead_messages`."""
+        return self.server.messages
+
+    def lead_messages(self, uint64_t translater, ItsCache its not None):
+        """Deliver MSIs whose event `its` remembers; `translater`: the host physical address to which they are written."""
+        self.its, self.server.its, self.server.translater = its, &its.cache, translater
+
+    @property
+    def told(self):
+        """After SERVE_TELL, what `ItsCache.post` says of the message that was delivered: (outcome, whom it concerns, doorbell)."""
+        return _told(self.server.told, self.server.outcome)
+
+    @property
     def served(self):
         """Index behind the last request dealt with."""
         return self.server.served
@@ -174,7 +194,7 @@ cdef class DmaServer(Watched):
     def serve(self, uint32_t limit, bint fast=True):
         """Deal with up to `limit` requests through the translation cache (`fast`); return (requests dealt with, why it stopped).
 
-        SERVE_ATTENTION: the next request is `current` and waits for `finish`.
+        SERVE_ATTENTION: the next request is `current` and waits for `finish`. SERVE_TELL: whom `told` names is to be told; go on.
         """
         cdef uint32_t done = 0
         cdef int reason

@@ -44,6 +44,20 @@ static inline bool ordinary(const dma_server_t *server, const dma_request_t *req
          request->length <= DMA_REQUEST_LENGTH_MAX && dma_in_buffer(server, request->buffer, request->length);
 }
 
+static inline bool is_message(const dma_server_t *server, const dma_request_t *request) {
+  return server->translater && request->kind == DMA_REQUEST_KIND_MSI && !(request->flags & DMA_REQUEST_FLAG_TRANSLATED) &&
+         request->stream == server->stream && request->length == DMA_REQUEST_MSI_BYTES;
+}
+
+/* Post the event of an MSI whose address, the one piece of a write, is translated: false where it goes elsewhere or is not cached. */
+static bool post(dma_server_t *server, const dma_request_t *request, const dma_piece_t *piece) {
+  if (piece->hpa != server->translater || piece->length != DMA_REQUEST_MSI_BYTES) return false;
+  if (!its_cached(server->its, server->stream, request->buffer)) return false;
+  server->outcome = its_post(server->its, server->stream, request->buffer, &server->told);
+  server->messages++;
+  return true;
+}
+
 /* One copy of a slot that the requester may change while it is read: behind the barrier the compiler can only use the copy. */
 static inline void take(const dma_request_t *slot, dma_request_t *copy) {
   memcpy(copy, slot, sizeof *copy);
@@ -66,11 +80,12 @@ int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
     dma_request_t request;
     take(&server->slots[server->served & server->mask], &request);
     bool moved = false;
-    if (fast && ordinary(server, &request)) {
+    bool message = is_message(server, &request);
+    if (fast && (message || ordinary(server, &request))) {
       if (context == IOTLB_NONE || request.substream != substream)
         context = iotlb_find_context(server->tlb, server->stream, substream = request.substream);
       int32_t count = context == IOTLB_NONE ? -1 : iotlb_resolve(server->tlb, context, &request, pieces);
-      moved = count >= 0 && move(server, &request, pieces, (uint32_t)count, &hint);
+      moved = count >= 0 && (message ? post(server, &request, pieces) : move(server, &request, pieces, (uint32_t)count, &hint));
     }
     if (!moved) {
       server->current = request;
@@ -78,6 +93,11 @@ int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
       break;
     }
     server->served++;
+    if (message && server->outcome != VPE_DELIVERED) {
+      taken_n++;
+      reason = DMA_SERVE_TELL;
+      break;
+    }
     if (taken_n % PUBLISH_EVERY == PUBLISH_EVERY - 1) store_release(&server->head->completed, server->served);
   }
   /* release: whoever sees the count sees what the requests did */

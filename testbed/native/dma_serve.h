@@ -1,11 +1,12 @@
 /* The other side of a DMA ring: takes requests in order, translates them and copies between host memory and device memory.
  *
  * The ring is shared with the device's process, which may write anything into it at any time: each request is copied once and judged by
- * the copy; progress is kept here and never read back. What needs a decision (a miss, a refusal, an MSI, ATS) is handed to the caller,
- * who finishes it before the next one is taken, so order is kept. */
+ * the copy; progress is kept here and never read back. What needs a decision (a miss, a refusal, ATS) is handed to the caller,
+ * who finishes it before the next one is taken, so order is kept. So is an MSI, unless both its address and its event are cached. */
 #pragma once
 #include "dma_ring.h"
 #include "iotlb.h"
+#include "its_cache.h"
 #include "page_walk.h"
 
 typedef struct {
@@ -20,9 +21,15 @@ typedef struct {
   bool broken;           /* the requester's index was impossible: nothing is taken any more */
   dma_request_t current; /* the request that waits for a decision */
   uint64_t reads, writes, bytes_read, bytes_written;
+  uint64_t translater;   /* where devices write events; 0: messages wait for decisions */
+  its_cache_t *its;
+  its_entry_t *told;     /* by DMA_SERVE_TELL: whose message was delivered, */
+  int outcome;           /* and what its_post said of it */
+  uint64_t messages;
 } dma_server_t;
 
-enum { DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN };
+/* TELL: as LIMIT, and the last message that was delivered asks for one to be sent to whom it concerns. */
+enum { DMA_SERVE_IDLE, DMA_SERVE_LIMIT, DMA_SERVE_ATTENTION, DMA_SERVE_BROKEN, DMA_SERVE_TELL };
 
 /* Deal with up to `limit` requests by the translation cache; `fast` false: every request waits for a decision. Returns why it stopped. */
 int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done);

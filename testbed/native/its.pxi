@@ -147,6 +147,13 @@ cdef class LpiPort:
         return found
 
 
+cdef tuple _told(its_entry_t* entry, int outcome):
+    """Return (outcome, whom it concerns, doorbell): a vPE, or with doorbell -1 a host processor."""
+    if entry.kind == ITS_VIRTUAL:
+        return outcome, entry.target, entry.doorbell
+    return outcome, entry.processor, -1
+
+
 cdef class ItsCache:
     """Cached translations of the ITS: an event that is in it needs no table."""
 
@@ -192,9 +199,7 @@ cdef class ItsCache:
         cdef int outcome = its_post(&self.cache, device, event, &entry)
         if outcome == VPE_DELIVERED or outcome == ITS_MISS:
             return outcome
-        if entry.kind == ITS_VIRTUAL:
-            return outcome, entry.target, entry.doorbell
-        return outcome, entry.processor, -1
+        return _told(entry, outcome)
 
     def drop_event(self, uint32_t device, uint32_t event):
         """Forget one event."""

@@ -21,6 +21,8 @@ static its_entry_t *find(const its_cache_t *cache, uint32_t device, uint32_t eve
   return NULL;
 }
 
+bool its_cached(const its_cache_t *cache, uint32_t device, uint32_t event) { return find(cache, device, event); }
+
 its_entry_t *its_cache_slot(its_cache_t *cache, uint32_t device, uint32_t event) {
   its_entry_t *found = find(cache, device, event);
   if (found) return found;

@@ -30,6 +30,8 @@ int its_cache_init(its_cache_t *cache, uint32_t entries);
 void its_cache_free(its_cache_t *cache);
 /* Return where to fill the entry of a key. */
 its_entry_t *its_cache_slot(its_cache_t *cache, uint32_t device, uint32_t event);
+/* Say whether an event is cached; nothing is counted. */
+bool its_cached(const its_cache_t *cache, uint32_t device, uint32_t event);
 /* Signal an event. `*entry` is the entry that was hit. */
 int its_post(its_cache_t *cache, uint32_t device, uint32_t event, its_entry_t **entry);
 /* Make LPI `n` (from 8192) of a host processor raised; true: it sleeps and needs one message. */

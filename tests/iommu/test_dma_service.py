@@ -147,8 +147,26 @@ def test_other_access_to_the_window_is_aborted(rig: DmaRig, fields: dict[str, in
 
 
 def test_msi_that_nothing_takes_is_aborted(rig: DmaRig) -> None:
-    rig.windows[DOORBELL_HPA] = Window(known=False)
+    rig.windows[DOORBELL_HPA] = Window(answer=None)
     assert _ask(rig, kind=d.KIND_MSI, iova=DOORBELL_IOVA, buffer=1) == d.STATUS_ABORT
+
+
+def test_events_that_lead_nowhere_spend_the_budget_and_hold_up_nobody_else(rig: DmaRig) -> None:
+    window = rig.windows[DOORBELL_HPA] = Window(answer=False)
+    for event in range(REFUSALS_BURST + 10):
+        rig.ports[STREAM].ring.post(d.KIND_MSI, DOORBELL_IOVA, d.MSI_BYTES, event)
+    rig.ports[STREAM].submit()
+    assert len(window.written) == REFUSALS_BURST
+    assert rig.services[STREAM].counts.paused == 1
+
+    rig.windows[DOORBELL_HPA] = other = Window()
+    rig.ports[OTHER].ring.post(d.KIND_MSI, DOORBELL_HPA, d.MSI_BYTES, 1)
+    rig.ports[OTHER].submit()
+    assert other.written == [(OTHER, 0, 1)]
+
+    rig.now_ns += REFUSAL_NS
+    assert rig.services[STREAM].serve()
+    assert len(other.written) == 11
 
 
 def test_msi_that_is_not_mapped_is_an_event(rig: DmaRig) -> None:

@@ -73,15 +73,15 @@ class CountingBell:
 class Window:
     """An interrupt controller's page: keeps what is written, and what `look` saw then."""
 
-    def __init__(self, known: bool = True, look: Callable[[], bytes] = bytes) -> None:
+    def __init__(self, answer: bool | None = True, look: Callable[[], bytes] = bytes) -> None:
         self.written: list[tuple[int, int, int]] = []
         self.seen: list[bytes] = []
-        self.known, self._look = known, look
+        self._answer, self._look = answer, look
 
-    def __call__(self, stream: int, offset: int, value: int) -> bool:
+    def __call__(self, stream: int, offset: int, value: int) -> bool | None:
         self.written.append((stream, offset, value))
         self.seen.append(self._look())
-        return self.known
+        return self._answer
 
 
 class LinkedRig(DmaRig):

@@ -67,7 +67,7 @@ class Host:
         word = SharedWords(self.vcpu).clear_bits64(VCPU_PAGE.offset("vlpi_pending"), (1 << 64) - 1)
         return [VLPI + n for n in range(64) if word >> n & 1]
 
-    def message(self, device: int, event: int) -> bool:
+    def message(self, device: int, event: int) -> bool | None:
         """A device writes to the ITS's page."""
         [(page, window)] = self.system.windows.items()
         assert page == ITS_BASE + 0x1_0000
@@ -96,8 +96,8 @@ def test_write_beside_the_register_is_refused() -> None:
     host = Host()
     [window] = host.system.windows.values()
 
-    assert not window(DEVICE, 0x44, 0)
-    assert host.message(DEVICE, 0)  # taken by the ITS, which drops it
+    assert window(DEVICE, 0x44, 0) is None
+    assert host.message(DEVICE, 0) is False  # taken by the ITS, which drops it
     assert host.system.counts()["dropped"] == 1
 
 
