@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from launcher.external import external_entries, journals
-from launcher.nics import Nic
+from launcher.nics import Nic, Vf
 from launcher.nics.kind import SMMU_ERROR_INTID, SMMU_EVENT_INTID, SMMU_GPA, Place
 from launcher.own_segments import own_segments
 from launcher.passthrough_plan import (
@@ -157,6 +157,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         cpus=guest.cpus,
         nics=tuple(nic.entry(place) for nic, place in zip(guest.nics, places, strict=True)),
         taps=tuple(_tap(guest.name, tap) for tap in guest.taps),
+        iommu=iommu_name(guest.host) if any(isinstance(nic, Vf) for nic in guest.nics) else "",
         smmu=_SMMU if guest.has_smmu else None,
     )
     segments = (

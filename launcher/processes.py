@@ -21,6 +21,7 @@ FORK_SERVER: Final = "forkserver"
 VMM: Final = "vmm"
 GUEST: Final = "guest"
 IOMMU: Final = "iommu"
+NIC: Final = "nic"
 _LOG_LINES: Final = 20
 _LOG_BYTES: Final = 8192
 _REAP_SECONDS: Final = 1.0

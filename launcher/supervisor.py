@@ -25,7 +25,7 @@ from launcher.external import remove_sockets
 from launcher.fork_protocol import LOG_SUFFIX, Exited
 from launcher.forkclient import ROLES, ForkServer
 from launcher.netns import Namespaces
-from launcher.processes import FORK_SERVER, GUEST, IOMMU, VMM, Process, died, last_lines, reap_orphans
+from launcher.processes import FORK_SERVER, GUEST, IOMMU, NIC, VMM, Process, died, last_lines, reap_orphans
 from launcher.result import Died
 from launcher.rundir import RunDirectory
 from launcher.segments import Segments, restarts
@@ -39,6 +39,7 @@ from testbed.messages.control import (
     FromProcess,
     GuestReport,
     InterruptState,
+    PeerDied,
     Ready,
     Received,
     Sent,
@@ -58,7 +59,7 @@ REPORTS_MAX: Final = 1000
 
 
 _GUEST_RANK: Final = 2
-_RANKS: Final = {IOMMU: 0, "nic": 0, VMM: 1, GUEST: _GUEST_RANK}
+_RANKS: Final = {IOMMU: 0, NIC: 0, VMM: 1, GUEST: _GUEST_RANK}
 """By role: a process starts when its host's of every lower rank are ready."""
 Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet | InterruptState
 ReplyT = TypeVar(
@@ -110,6 +111,7 @@ class Supervisor:
         self._stopping = False
         self._orphans: list[int] = []
         self._reviving: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         prctl.adopt_orphans(True)
         self.segments = Segments(plan)
         self.namespaces = Namespaces(plan)
@@ -284,6 +286,15 @@ class Supervisor:
         self._lose(process)
         if process.plan.role == VMM:
             self.broken.set()
+        elif process.plan.role in (IOMMU, NIC) and not self._stopping:
+            self._telling.add(task := asyncio.get_running_loop().create_task(self._tell_of_death(process)))
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell_of_death(self, process: Process) -> None:
+        """Tell those of its host that a NIC or an IOMMU is gone: nobody waits for it any more."""
+        for other in self.alive:
+            if other.plan.entry.host == process.plan.entry.host:
+                await self.tell(other.name, PeerDied(name=process.name))
 
     def _revive(self, process: Process, exited: Exited) -> None:
         """Start a process again; one that died before it was ready would only die again."""

@@ -14,6 +14,7 @@ from typing import Final
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
 from testbed.guest.dma_faults import DmaFaults
+from testbed.guest.drivers.igbvf import IgbVfDriver
 from testbed.guest.drivers.vhost_user import SharedRam
 from testbed.guest.flows import Flows
 from testbed.guest.hypervisor import find_hypervisor
@@ -27,7 +28,7 @@ from testbed.guest.vf import VfParts
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport
+from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import vcpu_inbox
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
 from testbed.messages.process import ProcessParts, ThreadParts
@@ -103,7 +104,7 @@ class Guest:
         first.run_interrupts()
         self.flows = Flows(first.senders, self._receivers, self._parts.control.send)
         self.flows.share(spread.senders(), first.calls.post)
-        loop.on_control = self.flows.handle
+        loop.on_control = self._control
         loop.deadline = self._deadline_ns
         loop.on_tick = self._tick
         loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
@@ -143,7 +144,17 @@ class Guest:
 
         counters, listen = self._parts.counters, self._loop.watch.add_bell
         iommu = self._start_smmu(memory, ram)
-        return VfParts(memory, ram, counters, interrupts, self._loop.wait_for, doorbell, listen, iommu)
+        return VfParts(
+            memory,
+            ram,
+            counters,
+            interrupts,
+            self._loop.wait_for,
+            doorbell,
+            listen,
+            lambda process: process in self._loop.gone,
+            iommu,
+        )
 
     def _start_smmu(self, memory: GuestMemory, ram: RamAllocator) -> GuestIommu | None:
         """Bring the guest's own SMMU up, where it has one."""
@@ -188,6 +199,26 @@ class Guest:
     def _report(self, device: str, reason: str, detail: str) -> None:
         report = GuestReport(guest=self._entry.name, device=device, reason=reason, detail=detail)
         self._parts.control.send(report)
+
+    def _control(self, message: ToProcess) -> None:
+        if isinstance(message, PeerDied):
+            self._lose(message.name)
+        else:
+            self.flows.handle(message)
+
+    def _lose(self, process: str) -> None:
+        """Devices in a process, or that reached memory through it, are gone: a bus tells by surprise."""
+        for nic, receiver in zip(self._entry.nics, self._receivers, strict=True):
+            driver = receiver.driver
+            if (
+                isinstance(nic, VfEntry)
+                and isinstance(driver, IgbVfDriver)
+                and process in (nic.nic, self._entry.iommu)
+            ):
+                driver.lose(f"{process} is gone")
+                self._report(
+                    nic.name, "device_gone", f"{nic.function} stopped and has no link: {process} is gone"
+                )
 
     def _deadline_ns(self) -> int | None:
         deadlines = (self.flows.deadline_ns(), self._first.deadline_ns())

@@ -40,6 +40,8 @@ class VfParts:
     wait: Wait
     doorbell: Callable[[Bell, str], Callable[[], None]]
     listen: Callable[[Bell], None]
+    is_gone: Callable[[str], bool] = lambda _process: False
+    """Says that the process of a device has ended."""
     iommu: GuestIommu | None = None
     """The guest's SMMU; None: its functions use guest physical addresses."""
 
@@ -50,7 +52,7 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     window = Pinned(parts.memory.view(nic.window_gpa, size))
     parts.listen(Bell(window, bar_window.BELL_TO_DRIVER))
     ring = parts.doorbell(Bell(window, bar_window.BELL_TO_DEVICE), nic.nic)
-    requester = Requester(window, ring, parts.wait)
+    requester = Requester(window, ring, parts.wait, is_gone=lambda: parts.is_gone(nic.nic))
     bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
     dma, msi_page = _dma(parts, nic)
     address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES

@@ -22,7 +22,14 @@ from testbed.iommu.registers import RegisterBlock, RegisterSpaces, Wire
 from testbed.iommu.smmu import Outputs, Smmu
 from testbed.iommu.translate import native_walk
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport, InspectInterrupts, InterruptState, ToProcess
+from testbed.messages.control import (
+    Failed,
+    GuestReport,
+    InspectInterrupts,
+    InterruptState,
+    PeerDied,
+    ToProcess,
+)
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts
@@ -155,6 +162,16 @@ class Iommu:
             routes = tuple(listed_routes(self.interrupts.its)) if self.interrupts is not None else ()
             state = InterruptState(inspection_id=message.inspection_id, routes=routes)
             self._parts.control.send(state)
+        elif isinstance(message, PeerDied):
+            self._lose(message.name)
+
+    def _lose(self, name: str) -> None:
+        """A NIC is gone: nothing of it is served or waited for any more."""
+        for attachment in self.attachments:
+            if attachment.name == name:
+                attachment.drop()
+                for stream in attachment.services:
+                    self.smmu.forget_device(stream)
 
     def _deadline_ns(self) -> int | None:
         due = [service.deadline_ns() for service in self._services().values()]

@@ -250,6 +250,12 @@ class InterruptState(Message, frozen=True, kw_only=True):
     routes: tuple[EventRoute, ...] = ()
 
 
+class PeerDied(Message, frozen=True, kw_only=True):
+    """To a process: a NIC or an IOMMU that it works with is gone and does not come back."""
+
+    name: str
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
@@ -264,6 +270,7 @@ ToProcess = (
     | ShowVfs
     | SetVf
     | InspectInterrupts
+    | PeerDied
     | Stop
 )
 FromProcess = (

@@ -245,6 +245,8 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     cpus: tuple[int, ...] = ()
     nics: tuple[NicEntry, ...] = ()
     taps: tuple[TapEntry, ...] = ()
+    iommu: str = ""
+    """Name of the process through which functions in its hands reach its memory; empty: it has none."""
     smmu: GuestSmmuEntry | None = None
     """None: it has none, and its functions use guest physical addresses."""
 

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import zmq
 
 from testbed.errors import StopRequested
-from testbed.messages.control import Stop, ToProcess
+from testbed.messages.control import PeerDied, Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
 from testbed.messages.entries import POLL_FOREVER
@@ -69,6 +69,8 @@ class Loop:
         self.before_sleep: Callable[[], bool] = lambda: False
         """Asks for whatever wakes this process besides bells and rings; True: there is work already."""
         self.stopping = False
+        self.gone: set[str] = set()
+        """Processes whose end was told: also in the middle of an action, which need not wait for them."""
         self.descriptors = Descriptors()
         """What wakes the loop beside doorbells and control messages; looked at whenever its sockets are."""
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
@@ -165,14 +167,20 @@ class Loop:
 
     def _hold_messages(self) -> None:
         """Keep what arrives in the middle of an action for `look`; Stop ends the action."""
-        while (message := self._control.receive()) is not None:
+        while (message := self._receive()) is not None:
             if isinstance(message, Stop):
                 self.stopping = True
                 raise StopRequested
             self._held.append(message)
 
     def _next_message(self) -> ToProcess | None:
-        return self._held.popleft() if self._held else self._control.receive()
+        return self._held.popleft() if self._held else self._receive()
+
+    def _receive(self) -> ToProcess | None:
+        message = self._control.receive()
+        if isinstance(message, PeerDied):
+            self.gone.add(message.name)
+        return message
 
     def _polls(self, since_ns: int) -> bool:
         return self._poll_ns == POLL_FOREVER or self._clock() - since_ns < self._poll_ns

@@ -13,7 +13,7 @@ from testbed.address import Bdf
 from testbed.errors import StopRequested, VirtbedError
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport
+from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, WireEntry
 from testbed.messages.process import ProcessParts
@@ -128,6 +128,7 @@ class Nic:
         watch.add_bell(self.client.from_iommu)
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
+        self._loop.on_control = self._control
         self._loop.on_control = self.arrivals.handle
 
     # what the device does to the outside
@@ -166,6 +167,13 @@ class Nic:
         if self.wire is not None:
             due.append(time.monotonic_ns() + LOOK_NS)
         return min((at for at in due if at is not None), default=None)
+
+    def _control(self, message: ToProcess) -> None:
+        """Without its host's IOMMU it reaches no memory: it leaves the wire, so that the other end knows."""
+        if isinstance(message, PeerDied) and message.name == self._entry.iommu and self.wire is not None:
+            self.wire.close()
+            self.wire = None
+            self.control.set_wire(False)
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()

@@ -54,6 +54,7 @@ class Requester:
     window: the shared pages (`BAR_WINDOW`).
     ring: tells the device that there is something (its bell is `device_bell`).
     wait: how this process waits.
+    is_gone: says that the device's process has ended, so that nothing of it is waited for.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Requester:
         ring: Callable[[], None],
         wait: Wait,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._native, self._ring, self._wait, self._clock_ns = BarRequester(window), ring, wait, clock_ns
+        self.is_gone = is_gone
         self.gone = False
         """The device did not answer the last time."""
         self.writes = self.reads = 0
@@ -92,9 +95,9 @@ class Requester:
 
     def _until(self, ready: Callable[[], bool]) -> bool:
         """Wait for the device; False where it is gone."""
-        if not ready():
+        if not ready() and not self.is_gone():
             patience_ns = _PATIENCE_WITH_GONE_NS if self.gone else spec.COMPLETION_TIMEOUT_NS
-            self._wait(ready, self._clock_ns() + patience_ns)
+            self._wait(lambda: ready() or self.is_gone(), self._clock_ns() + patience_ns)
         self.gone = not ready()
         return not self.gone
 

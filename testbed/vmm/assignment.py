@@ -9,8 +9,9 @@ Not modelled: functions that are taken from a running guest without its driver's
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from testbed.address import PAGE_SIZE_BYTES
@@ -83,13 +84,27 @@ class Assignments:
             image = self._stage2_entry(function)
         else:
             image = entries.nested_entry(guest_entry, function.vmid, function.stage2.root, function.ats)
-        self._driver.set_entry(stream, image)
+        self._set_entry(stream, image)
         self.complete((stream,))
 
     def block(self, stream: int) -> None:
         """Stop a function's transactions, each of which is then aborted in silence."""
-        self._driver.set_entry(stream, entries.abort_entry())
+        self._set_entry(stream, entries.abort_entry())
         self.complete((stream,))
+
+    def lose(self, streams: Iterable[int]) -> None:
+        """The device of these functions is gone: whatever comes in their name is aborted, and no cache of the
+        device is waited for.
+        """
+        for stream in streams:
+            if stream in self._by_stream:
+                self._by_stream[stream] = replace(self._by_stream[stream], ats=False)
+                self.block(stream)
+
+    def command(self, image: int) -> None:
+        """Have the SMMU do something; `complete` waits for it."""
+        with self._asking("the SMMU"):
+            self._driver.command(image)
 
     def release(self, stream: int) -> None:
         """Take a function back: first its transactions, then the windows, which others may share."""
@@ -108,7 +123,8 @@ class Assignments:
         functions = self.of_guest(guest)
         if not functions:
             return
-        self._driver.invalidate_stage2(functions[0].vmid, gpa, length_bytes)
+        with self._asking("the SMMU"):
+            self._driver.invalidate_stage2(functions[0].vmid, gpa, length_bytes)
         self.complete(function.stream for function in functions)
 
     def complete(self, streams: Iterable[int]) -> None:
@@ -117,7 +133,8 @@ class Assignments:
         A device that does not answer is reported and waited for no longer: it is gone, or will be ended.
         """
         cached = [self._by_stream[stream] for stream in streams if self._by_stream[stream].ats]
-        try:
+        names = ", ".join(function.name for function in cached) or "the SMMU"
+        with self._asking(names):
             # the SMMU's own first: else a device could ask for an old translation again
             self._driver.sync()
             for function in cached:
@@ -125,9 +142,18 @@ class Assignments:
                 self._driver.command(entries.invalidate_device(function.stream))
             if cached:
                 self._driver.sync()
+
+    def _set_entry(self, stream: int, image: int) -> None:
+        with self._asking("the SMMU"):
+            self._driver.set_entry(stream, image)
+
+    @contextmanager
+    def _asking(self, names: str) -> Iterator[None]:
+        """Report who does not answer."""
+        try:
+            yield
         except DeviceError as error:
-            names = ", ".join(function.name for function in cached) or "the SMMU"
-            self._report("", names, "invalidation_timeout", str(error))
+            self._report("", names, "no_answer", str(error))
 
     def take_events(self) -> bool:
         """Take what the SMMU recorded and tell it to whom it belongs; True: there was any."""

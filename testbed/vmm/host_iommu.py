@@ -8,6 +8,7 @@ gone.
 from collections.abc import Callable, MutableMapping
 from typing import Final
 
+from testbed.errors import DeviceError
 from testbed.memory.arena import Arena
 from testbed.memory.host import HostMemory
 from testbed.memory.segment import Segment
@@ -33,6 +34,7 @@ class HostIommu:
     ring: wakes the IOMMU's process (the window's bell to the device).
     wait: how this process waits for it.
     runnable: what this process runs at every turn.
+    is_gone: says that the IOMMU's process has ended.
     """
 
     def __init__(
@@ -43,15 +45,17 @@ class HostIommu:
         wait: Wait,
         report: Report,
         runnable: MutableMapping[Callable[[], bool], None],
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
-        requester = Requester(window, ring, wait)
+        self._requester = requester = Requester(window, ring, wait, is_gone=is_gone)
         self.memory = HostMemory([tables])
         self.arena = Arena(self.memory, tables.hpa, tables.size_bytes)
         self.its = BarPort(requester, SPACE_ITS)
         """Registers of the ITS."""
         self.redistributor = BarPort(requester, SPACE_GICR)
         """Registers of the redistributor that takes the host's LPIs."""
-        self.driver = SmmuDriver(BarPort(requester, SPACE_SMMU), self.memory, self.arena.allocate)
+        registers = BarPort(requester, SPACE_SMMU)
+        self.driver = SmmuDriver(registers, self.memory, self.arena.allocate, self._while_waiting)
         self.assignments = Assignments(self.driver, report)
         self.from_iommu = Bell(window, BELL_TO_DRIVER)
         """Rung by the IOMMU; to be armed before this process sleeps."""
@@ -67,6 +71,10 @@ class HostIommu:
     def start(self) -> None:
         """Bring the SMMU up: every function is stopped until it is assigned."""
         self.driver.start()
+
+    def _while_waiting(self) -> None:
+        if self._requester.is_gone():
+            raise DeviceError("the IOMMU's process is gone: what functions do is aborted from now on")
 
     def _take_events(self) -> bool:
         self._events.take()

@@ -10,6 +10,7 @@ Not modelled: virtual functions that move between guests while these run.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +62,8 @@ class HostParts:
     lpis: HostLpis
     its_hpa: int
     report: Report
+    iommu_name: str = ""
+    """Of its process."""
     bypass: bool = False
     """The IOMMU stops nothing of what guests' functions do."""
 
@@ -78,6 +81,8 @@ class Passthrough:
         self.nics: list[PfDriver] = []
         self.uplinks: dict[str, PfUplink] = {}
         """By the name of their NIC."""
+        self._streams: dict[str, list[int]] = defaultdict(list)
+        """Of each NIC's functions."""
         self.direct = DirectGuests(parts.its, parts.lpis)
 
     def start(self) -> None:
@@ -88,6 +93,7 @@ class Passthrough:
     def add_nic(self, entry: PhysicalNicEntry, window: Requester, memory: Segment) -> PfDriver:
         """Bring a NIC up; DeviceError where it does not come up."""
         self._confine(entry, memory)
+        self._streams[entry.name].append(entry.stream)
         lpis = self._route(entry.stream, VECTORS)
         vfs = [_settings(vf) for vf in entry.vfs]
         config = PfDriverConfig(
@@ -133,6 +139,7 @@ class Passthrough:
         page_hpa = self._parts.translater_hpa & -PAGE_SIZE_BYTES
         windows = (Window(vf.window_gpa, window.hpa, window.size_bytes), Window(vf.msi_gpa, page_hpa))
         vmid = 1 + vm.entry.index
+        self._streams[vf.nic].append(vf.stream)
         self._parts.iommu.assignments.assign(
             Assigned(
                 vf.function,
@@ -150,8 +157,16 @@ class Passthrough:
     def stage1_of(self, vm: Vm) -> GuestStage1:
         """Return the host's side of a guest's SMMU, whose functions are those that it has."""
         streams = {vf.guest_stream: vf.stream for vf in vm.entry.nics if isinstance(vf, VfEntry)}
-        iommu = self._parts.iommu
-        return GuestStage1(iommu.assignments, iommu.driver, 1 + vm.entry.index, streams)
+        return GuestStage1(self._parts.iommu.assignments, 1 + vm.entry.index, streams)
+
+    def lose(self, name: str) -> None:
+        """A NIC, or the IOMMU, is gone: bridges lose their uplinks, and a NIC's functions reach nothing."""
+        for driver in self.nics:
+            nic = driver.config.name
+            if name in (nic, self._parts.iommu_name):
+                driver.lose()
+            if name == nic:
+                self._parts.iommu.assignments.lose(self._streams[nic])
 
     def route_edges(self, stream: int, edges: Sequence[Edge]) -> None:
         """Lead a function's events here, and on to where each of its vectors leads."""

@@ -116,6 +116,8 @@ class PfDriver:
         self._filters = Filters(self.registers, self.pool)
         self._mailbox = MailboxService(self.registers, self.vfs, self, clock)
         self.link_up = False
+        self.gone = False
+        """It is lost for good."""
         self.mac = bytes(6)
 
     # bring-up (§4.6)
@@ -230,7 +232,7 @@ class PfDriver:
 
     def handle_interrupt(self, vector: int) -> bool:
         """Do what vector 0 asks for; the others are the uplink's (`PfUplink.interrupted`)."""
-        if vector != VECTOR_OTHER:
+        if vector != VECTOR_OTHER or self.gone:
             return False
         causes = self.registers.read("ICR")
         if causes & mask("ICR", "DOUTSYNC"):
@@ -244,11 +246,18 @@ class PfDriver:
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
-        return self._mailbox.deadline_ns()
+        return None if self.gone else self._mailbox.deadline_ns()
 
     def on_timer(self, now_ns: int) -> bool:
         """Do what is due; say whether anything was."""
-        return self._mailbox.on_timer(now_ns)
+        return not self.gone and self._mailbox.on_timer(now_ns)
+
+    def lose(self) -> None:
+        """The device, or its way into memory, is gone: it has no link and is asked nothing any more."""
+        self.gone = True
+        changed, self.link_up = self.link_up, False
+        if changed:
+            self._on_link(False)
 
     def _look_at_link(self) -> None:
         up = bool(self.registers.read("STATUS") & mask("STATUS", "LU"))

@@ -132,7 +132,7 @@ class PfUplink(SteppedPort, SteppedSource):
 
         Sent frames are of interest only while somebody waits for room.
         """
-        if self._masked:
+        if self._masked and not self._driver.gone:
             self._masked = False
             self._registers.write("EIMS", 1 << VECTOR_RECEIVE | (self.tx.active << VECTOR_SEND))
         return self.rx.ready or (self.tx.active and self.tx.ready)
@@ -178,8 +178,8 @@ class PfUplink(SteppedPort, SteppedSource):
 
     @property
     def receiving(self) -> bool:
-        """There is a link to the wire or to virtual functions: while the device runs, always."""
-        return self._driver.link_up or bool(self._driver.vfs)
+        """There is a link to the wire, or to virtual functions: while there is a device, always."""
+        return self._driver.link_up or (bool(self._driver.vfs) and not self._driver.gone)
 
     def deliver(self, burst: Burst, first: int, number: int) -> int:
         """Copy the frames for port `number` from `first` on; return the index of the first that waits."""

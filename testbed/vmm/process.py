@@ -5,6 +5,7 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from testbed.e1000.device import E1000
@@ -15,6 +16,7 @@ from testbed.messages.control import (
     GuestReport,
     InspectInterrupts,
     InterruptState,
+    PeerDied,
     SetVf,
     ShowVfs,
     StartCapture,
@@ -189,7 +191,8 @@ class Vmm:
 
         ring = self._parts.doorbell(Bell(window, BELL_TO_DEVICE), entry.iommu).ring
         tables = segments[f"{entry.iommu}.tables"]
-        iommu = HostIommu(window, tables, ring, self._loop.wait_for, report, self._loop.runnable)
+        wait, runnable = self._loop.wait_for, self._loop.runnable
+        iommu = HostIommu(window, tables, ring, wait, report, runnable, self._is_gone(entry.iommu))
         for wire, action in iommu.wires:
             watch.add(wire, action)
         watch.add_bell(iommu.from_iommu)
@@ -197,14 +200,17 @@ class Vmm:
         watch.add(lpis.watched, lpis.take)
         watch.add_bell(lpis.bell)
         its = ItsDriver(iommu.its, iommu.redistributor, iommu.memory, iommu.arena.allocate)
-        return HostParts(iommu, its, lpis, entry.its_hpa, report, entry.iommu_bypass)
+        return HostParts(iommu, its, lpis, entry.its_hpa, report, entry.iommu, entry.iommu_bypass)
 
     def _requester(self, nic: PhysicalNicEntry) -> Requester:
         """Return the vmm's window to a NIC."""
         window = self._parts.segments[nic.window].pinned
         bell = self._parts.doorbell(Bell(window, BELL_TO_DEVICE), nic.name)
         self._loop.watch.add_bell(Bell(window, BELL_TO_DRIVER))
-        return Requester(window, bell.ring, self._loop.wait_for)
+        return Requester(window, bell.ring, self._loop.wait_for, is_gone=self._is_gone(nic.name))
+
+    def _is_gone(self, process: str) -> Callable[[], bool]:
+        return lambda: process in self._loop.gone
 
     def _give(self, passthrough: Passthrough, vm: Vm, vf: VfEntry) -> None:
         segments, counters = self._parts.segments, self._parts.counters
@@ -248,6 +254,9 @@ class Vmm:
                 self.functions.handle(message)
             case InspectInterrupts():
                 self._tell_interrupts(message.inspection_id)
+            case PeerDied():
+                if self.passthrough is not None:
+                    self.passthrough.lose(message.name)
             case _:
                 self.flows.handle(message)
 

@@ -51,6 +51,8 @@ class VfControl:
         driver = self._drivers.get(message.nic)
         if driver is None:
             return f"there is no NIC {message.nic} here"
+        if driver.gone:
+            return f"{message.nic} is gone, with all its functions; start the topology again"
         if not 0 <= message.number < len(driver.vfs):
             return f"{message.nic} has VFs 0 to {len(driver.vfs) - 1}, not {message.number}"
         try:

@@ -12,7 +12,6 @@ from testbed.interrupts.signal import Edge
 from testbed.iommu.virtual import VirtualSmmu
 from testbed.memory.access import MemoryAccess
 from testbed.pci import smmu_entries as entries
-from testbed.pci.smmu_driver import SmmuDriver
 from testbed.pci.smmu_entries import EventRecord
 from testbed.spec import smmu_queues as q
 from testbed.vmm.assignment import Assignments
@@ -21,10 +20,8 @@ from testbed.vmm.assignment import Assignments
 class GuestStage1:
     """The host's side of one guest's virtual SMMU. `streams`: the guest's numbers to the machine's."""
 
-    def __init__(
-        self, assignments: Assignments, driver: SmmuDriver, vmid: int, streams: Mapping[int, int]
-    ) -> None:
-        self._assignments, self._driver, self._vmid, self._streams = assignments, driver, vmid, streams
+    def __init__(self, assignments: Assignments, vmid: int, streams: Mapping[int, int]) -> None:
+        self._assignments, self._vmid, self._streams = assignments, vmid, streams
         self._guests = {host: guest for guest, host in streams.items()}
         self._pending = False
 
@@ -73,7 +70,7 @@ class GuestStage1:
             self._command(entries.command(q.OP_TLBI_NH_ASID, vmid, (q.TLBI_ASID, asid)))
 
     def _command(self, image: int) -> None:
-        self._driver.command(image)
+        self._assignments.command(image)
         self._pending = True
 
 

@@ -20,6 +20,7 @@ from testbed.messages.control import (
     InterruptState,
     Message,
     NicState,
+    PeerDied,
     Ready,
     Received,
     Sent,
@@ -52,6 +53,7 @@ TO_PROCESS: Final = [
     ShowVfs(request_id=1),
     SetVf(request_id=1, nic="nic0", number=2, changes=VfChanges(vlan=0, link=False)),
     InspectInterrupts(inspection_id=3),
+    PeerDied(name="nic0"),
     Stop(),
 ]
 FROM_PROCESS: Final = [

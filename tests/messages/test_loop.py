@@ -7,7 +7,7 @@ import pytest
 import zmq
 
 from testbed.errors import StopRequested
-from testbed.messages.control import Cancel, Collect, Ready, Stop, ToProcess
+from testbed.messages.control import Cancel, Collect, PeerDied, Ready, Stop, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import POLL_FOREVER
 from testbed.messages.loop import Loop
@@ -355,3 +355,15 @@ def test_loop_sleeps_until_a_file_can_be_read_unless_nobody_wants_it(bench: Benc
     with ours, theirs:
         bench.loop.run()
     assert bench.counted() == (1, 0)
+
+
+@pytest.mark.parametrize("poll_ns", [0, POLL_FOREVER])
+def test_loop_wait_for_a_process_ends_with_the_news_of_its_death(wire: Wire, poll_ns: int) -> None:
+    bench = Bench(wire, poll_ns)
+    wire.say(PeerDied(name="nic0"))
+
+    bench.loop.wait_for(lambda: "nic0" in bench.loop.gone)
+
+    assert bench.taken == []
+    bench.loop.look()
+    assert bench.taken == [PeerDied(name="nic0")]

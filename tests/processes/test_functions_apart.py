@@ -78,5 +78,7 @@ def test_death_of_the_iommu_harms_only_those_that_use_it(tmp_path: Path) -> None
     result = launched.result()
 
     assert [(death.name, death.signal) for death in result.died] == [(victim, "SIGKILL")]
+    told = {(report.guest, report.device, report.reason) for report in result.reports}
+    assert told == {("va", "va.nic0", "device_gone"), ("vb", "vb.nic0", "device_gone")}
     good = {flow.name: flow.received for flow in result.flows if flow.good}
     assert good == {"pktgen pa->pb": COUNT}

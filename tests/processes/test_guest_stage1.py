@@ -45,7 +45,7 @@ class Machine:
         stage2.map(GUEST, RAM, RAM_BYTES)
         function = Assigned("nic0.vf0", STREAM, "a", VMID, stage2, ats, on_event=self._take)
         self.host.assignments.assign(function)
-        stage1 = GuestStage1(self.host.assignments, self.host.driver, VMID, {GUEST_STREAM: STREAM})
+        stage1 = GuestStage1(self.host.assignments, VMID, {GUEST_STREAM: STREAM})
         memory = GuestMemory(child.memory, Hpa(stage2.root))
         self.edge = RecordingEdge()
         self.smmu = GuestSmmu(memory, stage1, self.edge, RecordingEdge(), self._runnable)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from launcher.result import Result
+from launcher.service import ask
+from launcher.vf_requests import Changed, ChangeVf, ListVfs, VfList
+from testbed.messages.control import VfChanges
 from tests.support.launched import ROOT, Launched
 
 pytestmark = pytest.mark.usefixtures("run_parent")
@@ -151,3 +154,28 @@ def test_a_nic_maps_no_memory_of_a_guest_and_the_death_of_one_harms_nobody_else(
     flows = {flow.name: (flow.good, flow.failed) for flow in result.flows}
     assert flows == {"pktgen a->b": (False, "nic0 killed by SIGKILL"), "pktgen c->d": (True, None)}
     assert [(died.name, died.signal) for died in result.died] == [("nic0", "SIGKILL")]
+    assert gone(result) == {("a", "a.nic0"), ("b", "b.nic0")}
+
+
+def gone(result: Result) -> set[tuple[str, str]]:
+    """Return which guests saw which device go, and that nothing else was told."""
+    assert {report.reason for report in result.reports} == {"device_gone"}
+    return {(report.guest, report.device) for report in result.reports}
+
+
+def test_nobody_waits_for_a_nic_that_is_gone_and_had_translations(tmp_path: Path) -> None:
+    text = ENDLESS.replace("endless", "waiting").replace("nic0: {vfs: 2}", "nic0: {vfs: 2, ats: true}")
+    launched = Launched(text.replace("a: {memory", "a: {iommu: smmu, memory"), tmp_path)
+    launched.until("phase 1 of 1")
+    os.kill(launched.pid_of("waiting", "nic0"), signal.SIGKILL)
+    launched.until("device_gone")
+    nics = {nic.name: nic.link_up for nic in ask("waiting", ListVfs(), VfList).nics}
+    refused = ask("waiting", ChangeVf("nic0", 0, VfChanges(trust=True)), Changed).problem
+    launched.until("c->d: 500 frames")
+    os.kill(launched.pid, signal.SIGINT)
+    launched.end()
+
+    assert nics == {"nic0": False, "nic1": False}  # of nic1, which has no wire, too
+    assert "nic0 is gone" in refused
+    # a device that does not answer would be a report of the vmm's, after seconds
+    assert gone(launched.result()) == {("a", "a.nic0"), ("b", "b.nic0")}

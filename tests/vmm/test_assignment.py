@@ -164,3 +164,16 @@ def test_nested_function_uses_the_guests_stage_1_and_its_faults_are_the_guests(
     assert (taken, host.told) == (["F_TRANSLATION"], [])
     host.assignments.nest(FIRST, None)
     assert host.reach(FIRST, GUEST) == RAM
+
+
+def test_lost_device_reaches_nothing_and_its_caches_are_waited_for_by_nobody() -> None:
+    host = Host()
+    host.give("a", FIRST, ats=True)
+    host.give("b", SECOND)
+    assert host.reach(FIRST, GUEST) == RAM
+
+    host.assignments.lose((FIRST, SECOND + 2))  # the second was never given to anybody
+
+    assert (host.reach(FIRST, GUEST), host.reach(SECOND, GUEST)) == (None, RAM + HALF)
+    host.assignments.forget_range("a", GUEST, PAGE)
+    assert (host.devices.asked, host.told) == ([], [])

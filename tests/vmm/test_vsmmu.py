@@ -40,7 +40,7 @@ class Host(Machine):
         self.tables = self.stage2_tables()
         self.memory_of_guest = GuestMemory(self.memory, self.tables.root)
         self.assignments.assign(Assigned("nic0.vf0", STREAM, "a", VMID, self.tables, on_event=self._event))
-        self.backing = GuestStage1(self.assignments, driver, VMID, {GUEST_STREAM: STREAM})
+        self.backing = GuestStage1(self.assignments, VMID, {GUEST_STREAM: STREAM})
         self.event_wire_of_guest = Wire()
         self.front = VirtualSmmu(
             self.memory_of_guest, (GUEST_STREAM,), self.backing, self.event_wire_of_guest, Wire()

@@ -173,11 +173,18 @@ class IgbVfDriver(TailQueue):
 
         A device that does not answer any more has no link; `failure` says why.
         """
+        if self.failure:
+            return False
         try:
             return self._handle_mailbox()
         except DeviceError as error:
             self._link_up, self.failure = False, str(error)
             return True
+
+    def lose(self, reason: str) -> None:
+        """The device was taken out: there is no link, and nothing is asked of it any more."""
+        self._link_up, self.failure = False, reason
+        self._tx.active = False
 
     def handle_vector(self, vector: int) -> bool:
         """Do what a vector asks for; it is masked now. The rings are polled, so those of rings ask for
@@ -193,6 +200,8 @@ class IgbVfDriver(TailQueue):
 
         Sent frames are work only where somebody waits for their buffers.
         """
+        if self.failure:
+            return self._rx.ready
         if self.mailbox.waiting:
             self.handle_interrupt()
         wanted = self._masked if self._tx.active else self._masked & ~(1 << VECTOR_SEND)
