@@ -180,9 +180,9 @@ def test_a_process_can_touch_only_what_is_its_own(tmp_path: Path) -> None:
     launched.end()
 
     guests = [maps[name] for name in "abcd"]
-    # RAM, vCPU page and counters; the tables of stage 2 are for the vmm to write.
-    assert [sorted(guest.values()) for guest in guests] == [["r--s", "rw-s", "rw-s", "rw-s"]] * 4
-    assert len({inode for guest in guests for inode in guest}) == 16
+    # RAM, vCPU page, counters and trace ring; the tables of stage 2 are for the vmm to write.
+    assert [sorted(guest.values()) for guest in guests] == [["r--s", "rw-s", "rw-s", "rw-s", "rw-s"]] * 4
+    assert len({inode for guest in guests for inode in guest}) == 20
     counters = set(maps["launcher"])
     assert set(maps["launcher"].values()) == {"r--s"}
     assert all(len(counters & set(guest)) == 1 for guest in guests)

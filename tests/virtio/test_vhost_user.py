@@ -481,6 +481,9 @@ def test_a_frame_that_may_have_been_passed_on_is_not_passed_on_again(
     dead.net.sources[0].fetch(Burst(), 256)  # and no more is heard of it
 
     bench = make_bench(journal)
+    early = FrontEnd(bench)  # a connection that ends before it starts a ring tells nothing of the rings
+    early.negotiate(features)
+    early.close()
     again = FrontEnd(bench, front.descriptor)
     again.drivers = front.drivers
     again.negotiate(features)

@@ -112,9 +112,7 @@ class Session:
     def close(self) -> None:
         """Stop every ring and give everything back."""
         for ring in self._device.rings:
-            self._stop(ring)
-            if self._journal_is_ours and ring.journal is not None:
-                ring.journal.end()  # nothing is in doubt: the next front end is another one
+            self._end(ring, forget=self._journal_is_ours)
             ring.setting, ring.enabled = Setting(), False
             ring.call = ring.error = ring.journal = None
         for owned in self._owned.values():
@@ -303,9 +301,7 @@ class Session:
 
     def _get_vring_base(self, message: Message) -> Answer:
         ring = self._ring(message.record(spec.VRING_STATE)["index"])
-        self._stop(ring)
-        if ring.journal is not None:
-            ring.journal.end()
+        self._end(ring, forget=True)
         payload = spec.VRING_STATE.pack(index=ring.index, num=ring.setting.base)
         return Answer(reply(message.request, payload))
 
@@ -363,6 +359,17 @@ class Session:
         """Start a ring about which everything is said."""
         if ring.queue is None and ring.configured and len(self._memory):
             self._device.start(ring, self._memory, self._features)
+
+    def _end(self, ring: Ring, *, forget: bool) -> None:
+        """Stop a ring in order, and forget its record: nothing of it is in doubt.
+
+        What is recorded of one that never ran here is another process's, which was killed: it stays for the
+        connection that starts the ring again.
+        """
+        ran = ring.queue is not None
+        self._stop(ring)
+        if forget and ran and ring.journal is not None:
+            ring.journal.end()
 
     def _stop(self, ring: Ring) -> None:
         self._device.stop(ring)
