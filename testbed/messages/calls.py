@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from testbed.messages.control import Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
+from testbed.native import Sleeper
 
 
 class Calls:
@@ -51,6 +52,10 @@ class StopOrder:
         """Have the thread's loop end; from any thread."""
         self._given.set()
         os.eventfd_write(self.socket, 1)
+
+    def listen(self, sleeper: Sleeper) -> None:
+        """Have whoever sleeps there wake for the order."""
+        sleeper.add_file(self.socket)
 
     def receive(self) -> ToProcess | None:
         """Return Stop where it was ordered."""

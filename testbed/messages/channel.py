@@ -8,7 +8,9 @@ import msgspec
 import zmq
 
 from testbed.messages.control import FromProcess, ToProcess
-from testbed.messages.doorbell import control_endpoint, has_message
+from testbed.messages.doorbell import control_endpoint
+from testbed.messages.zeromq import message_socket
+from testbed.native import Sleeper
 
 
 class ControlChannel:
@@ -19,6 +21,7 @@ class ControlChannel:
         self.socket.set(zmq.IDENTITY, name.encode())
         self.socket.set(zmq.LINGER, 1000)
         self.socket.connect(control_endpoint(run_dir))
+        self._messages = message_socket(self.socket)
         self._decoder: msgspec.json.Decoder[ToProcess] = msgspec.json.Decoder(ToProcess)
 
     def send(self, message: FromProcess) -> None:
@@ -27,10 +30,15 @@ class ControlChannel:
 
     def receive(self) -> ToProcess | None:
         """Return the next message, None where there is none."""
-        if not has_message(self.socket):
+        if not self._messages.readable:
             return None
         return self._decoder.decode(self.socket.recv(zmq.NOBLOCK))
 
+    def listen(self, sleeper: Sleeper) -> None:
+        """Have whoever sleeps there wake for messages."""
+        sleeper.add_socket(self._messages)
+
     def close(self) -> None:
         """Close the socket once what was sent has left."""
+        self._messages.close()
         self.socket.close()

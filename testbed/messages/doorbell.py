@@ -10,7 +10,8 @@ from typing import Final, Protocol
 
 import zmq
 
-from testbed.native import Bell
+from testbed.messages.zeromq import message_socket
+from testbed.native import Bell, BellRinger
 
 _QUEUED_MAX: Final = 64
 """Messages that may wait for one consumer; more would say nothing new, so they are not sent."""
@@ -36,48 +37,38 @@ def control_endpoint(run_dir: str) -> str:
 class Ringer(Protocol):
     """The producer's side of a doorbell, however its message travels."""
 
-    asked: int
-    """How often it was rung."""
-    sent: int
-    """How often that took a message."""
+    @property
+    def asked(self) -> int:
+        """How often it was rung."""
+        ...
+
+    @property
+    def sent(self) -> int:
+        """How often that took a message."""
+        ...
 
     def ring(self) -> None:
         """Tell the other side that something happened."""
         ...
 
 
-def has_message(socket: "zmq.Socket[bytes]") -> bool:
-    """Say whether a message can be received; costs less than the exception of a failed receive."""
-    return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
+class Doorbell(BellRinger):
+    """The producer's side over ZeroMQ: rings a bell and sends a message only where the consumer sleeps.
 
-
-class Doorbell:
-    """The producer's side over ZeroMQ: rings a bell and sends a message only where the consumer sleeps."""
+    Ringing is native from end to end: whoever waits for it waits for every step of the way.
+    """
 
     def __init__(self, bell: Bell, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        self._bell = bell
-        self.asked = self.sent = 0
         self._socket = context.socket(zmq.PUSH)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.SNDHWM, _QUEUED_MAX)
         self._socket.connect(endpoint)
-
-    def ring(self) -> None:
-        """Tell the other side that something happened."""
-        self.asked += 1
-        if self._bell.ring():
-            self.wake()
-
-    def wake(self) -> None:
-        """Send the message that a bell has been found to ask for by whoever rang it natively."""
-        self.sent += 1
-        try:
-            self._socket.send(b"", zmq.NOBLOCK)
-        except zmq.Again:  # its queue is full of messages that say the same
-            return
+        self._messages = message_socket(self._socket)
+        super().__init__(bell, self._messages)
 
     def close(self) -> None:
         """Close the socket."""
+        self._messages.close()
         self._socket.close()
 
 
@@ -89,15 +80,13 @@ class Inbox:
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.BACKLOG, _CONNECTING_MAX)
         self.socket.bind(endpoint)
+        self.messages = message_socket(self.socket)
 
     def drain(self) -> int:
         """Take every message that is there; return how many, at most what one peer may queue."""
-        taken = 0
-        while taken < _QUEUED_MAX and has_message(self.socket):
-            self.socket.recv(zmq.NOBLOCK)
-            taken += 1
-        return taken
+        return self.messages.drain(_QUEUED_MAX)
 
     def close(self) -> None:
         """Close the socket; its file goes with it."""
+        self.messages.close()
         self.socket.close()

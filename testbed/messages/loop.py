@@ -13,34 +13,37 @@ look sends a message to a socket that is being polled; so does a control message
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
-
-import zmq
 
 from testbed.errors import StopRequested
 from testbed.messages.control import PeerDied, Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
 from testbed.messages.entries import POLL_FOREVER
-from testbed.native import Watch, Watched
+from testbed.native import Sleeper, Watch, Watched
 from testbed.observe.counters import Counters
 
 Action = Callable[[], bool]
 """A step of work; True: something moved."""
 _BUSY_TURNS_PER_LOOK: Final = 64
 _IDLE_TURNS_PER_LOOK: Final = 16
-_PAUSES_PER_LOOK: Final = 4
+_DUE_PER_LOOK: Final = 4
+_QUICK_NS: Final = 5_000
+"""What comes so soon is not kept waiting by asking for deadlines."""
 _PAUSE_NS: Final = 50_000
-_NS_PER_MS: Final = 1_000_000
+_LOOK_NS: Final = 200_000
+"""Whoever polls looks so often at what is no work."""
+_SEEN_NS: Final = 1_000_000
+"""What a process that sleeps and wakes has done is to be seen from outside after so long."""
+_FOREVER: Final = -1
 
 
 class Control(Protocol):
     """Where a loop's orders come from."""
 
-    @property
-    def socket(self) -> "zmq.Socket[bytes] | int":
-        """What is readable while there is one: a ZeroMQ socket, or a file descriptor."""
+    def listen(self, sleeper: Sleeper) -> None:
+        """Have whoever sleeps there wake while there is one."""
         ...
 
     def receive(self) -> ToProcess | None:
@@ -75,17 +78,20 @@ class Loop:
         """What wakes the loop beside doorbells and control messages; looked at whenever its sockets are."""
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
         self._clock = clock
-        self._poller = zmq.Poller()
-        self._poller.register(inbox.socket, zmq.POLLIN)
-        self._poller.register(control.socket, zmq.POLLIN)
+        self._sleeper = Sleeper()
+        self._inbox_bit = self._sleeper.add_socket(inbox.messages)
+        control.listen(self._sleeper)
+        self._descriptors_bit = self._sleeper.add_file(self.descriptors.fileno())
         self._files: dict[int, Watched] = {}
-        self._poller.register(self.descriptors.fileno(), zmq.POLLIN)
         self._held: deque[ToProcess] = deque()
         """Control messages that came while an action was waiting for something."""
         self._undrained = False
         """Messages that woke us may still be in the inbox."""
         self._idle_since_ns = 0
         self._turns = 0
+        self._looked_ns = -_SEEN_NS
+        self._worked = True
+        """Something was done since the last look."""
 
     def watch_file(self, descriptor: int, item: Watched, action: Action) -> None:
         """Run an action when `item` is ready; whoever sleeps wakes when its descriptor can be read.
@@ -110,11 +116,12 @@ class Loop:
         """Run what is ready once, every action one step; say whether anything moved."""
         moved = False
         for action in self.watch.ready():
+            self._worked = True
             moved |= action()
         # behind what arrived: who waits for an answer finds it in the same turn
         for action in tuple(self.runnable):
             if action():
-                moved = True
+                self._worked = moved = True
                 self._go_last(action)
         return moved
 
@@ -135,6 +142,7 @@ class Loop:
                 self.on_control(message)
         if not self.stopping:
             self.on_tick()
+        self._worked, self._looked_ns = False, self._clock()
         return taken
 
     def wait_for(self, ready: Callable[[], bool], deadline_ns: int | None = None) -> None:
@@ -146,7 +154,7 @@ class Loop:
         """
         begun_ns = self._clock()
         while not ready():
-            if self._polls(begun_ns):
+            if self._polls(begun_ns, self._clock()):
                 os.sched_yield()
                 self._turns += 1
                 if self._turns % _IDLE_TURNS_PER_LOOK == 0:
@@ -182,54 +190,64 @@ class Loop:
             self.gone.add(message.name)
         return message
 
-    def _polls(self, since_ns: int) -> bool:
-        return self._poll_ns == POLL_FOREVER or self._clock() - since_ns < self._poll_ns
-
-    def _pause_ns(self) -> int:
-        """Return how long to do nothing but look at the rings: until something is due, and not for long."""
-        due_ns = self.deadline()
-        return _PAUSE_NS if due_ns is None else min(_PAUSE_NS, due_ns - self._clock())
+    def _polls(self, since_ns: int, now_ns: int) -> bool:
+        return self._poll_ns == POLL_FOREVER or now_ns - since_ns < self._poll_ns
 
     def _rest(self) -> None:
         """Nothing to do: yield, and after the poll time sleep."""
+        now_ns = self._clock()
         if not self._idle_since_ns:
-            self._idle_since_ns = self._clock()
+            self._idle_since_ns = now_ns
         self._turns += 1
-        if self._polls(self._idle_since_ns):
-            if self._turns % _PAUSES_PER_LOOK == 0 and self.look():
-                self._idle_since_ns = 0
-            self.watch.pause(self._pause_ns())
+        if self._polls(self._idle_since_ns, now_ns):
+            if not self.watch.pause(_QUICK_NS):
+                self._pause(now_ns)
             return
         self._counters.add("polls")
         self._idle_since_ns = 0
         self._drain()
+        looks = self._held or (self._worked and now_ns - self._looked_ns >= _SEEN_NS)
         # a message is new work, which only another turn finds
-        if not (self.look() or self.before_sleep() or self._held) and self.watch.arm():
+        if not ((looks and self.look()) or self.before_sleep() or self._held) and self.watch.arm():
             self._sleep()
+
+    def _pause(self, now_ns: int) -> None:
+        """Look where it is time to, then watch the rings: until something is due, and not for long."""
+        due_ns = self.deadline()
+        left_ns = _PAUSE_NS if due_ns is None else due_ns - now_ns
+        # what is due and stays so is no reason to look at every turn
+        is_due = left_ns <= 0 and self._turns % _DUE_PER_LOOK == 0
+        if (is_due or now_ns - self._looked_ns >= _LOOK_NS) and self.look():
+            self._idle_since_ns = 0
+        self.watch.pause(min(_PAUSE_NS, left_ns))
 
     def _sleep(self) -> None:
         self._counters.add("sleeps")
         files = [descriptor for descriptor, item in self._files.items() if item.active]
-        for descriptor in files:
-            self._poller.register(descriptor, zmq.POLLIN)
-        woken = self._block(self.deadline())
-        for descriptor in files:
-            self._poller.unregister(descriptor)
+        woken = self._block(self._wake_ns(), files)
         self.watch.disarm()
         if not woken:
             self.look()
 
-    def _block(self, deadline_ns: int | None) -> bool:
-        """Block until a message or the deadline, rounded up to a millisecond.
+    def _wake_ns(self) -> int | None:
+        """Return when to look although nothing happens: what was done is to be seen from outside."""
+        due_ns = self.deadline()
+        if not self._worked:
+            return due_ns
+        look_ns = self._looked_ns + _SEEN_NS
+        return look_ns if due_ns is None else min(due_ns, look_ns)
+
+    def _block(self, deadline_ns: int | None, files: Sequence[int] = ()) -> bool:
+        """Block until a message, until a file can be read, or until the deadline.
 
         True: a doorbell woke us, so there is work rather than news.
         """
-        timeout_ms = None
-        if deadline_ns is not None:
-            timeout_ms = max(0, -(-(deadline_ns - self._clock()) // _NS_PER_MS))
-        woken = any(socket is self._inbox.socket for socket, _event in self._poller.poll(timeout_ms))
+        timeout_ns = _FOREVER if deadline_ns is None else max(0, deadline_ns - self._clock())
+        found = self._sleeper.sleep(timeout_ns, files)
+        woken = bool(found & self._inbox_bit)
         self._undrained |= woken
-        woken |= bool(self.descriptors) and self.descriptors.serve()
+        if found & self._descriptors_bit:
+            woken |= self.descriptors.serve()
         if woken:
             self._counters.add("bell.wakeups")
         return woken

@@ -1,17 +1,17 @@
 """The loop: every action a step a turn, sleep only when all will wake it, and no wake-up lost in between."""
 
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
-import zmq
 
 from testbed.errors import StopRequested
 from testbed.messages.control import Cancel, Collect, PeerDied, Ready, Stop, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import POLL_FOREVER
-from testbed.messages.loop import Loop
-from testbed.native import Bell, Pinned, SharedWords, Tap, WordChanges
+from testbed.messages.loop import Action, Loop
+from testbed.native import Bell, Pinned, SharedWords, Sleeper, Tap, Watch, WordChanges
 from testbed.observe.counters import Counters
 from testbed.spec.vcpu_page import BELL
 from tests.messages.conftest import Wire
@@ -32,6 +32,32 @@ class TickingClock(ManualClock):
     def __call__(self) -> int:
         self.now_ns += self._step_ns
         return self.now_ns
+
+
+class RecordingSleeper(Sleeper):
+    """Writes down for how long the loop would sleep, and has it stop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.asked_ns: list[int] = []
+
+    def sleep(self, timeout_ns: int, files: Sequence[int] = ()) -> int:  # noqa: ARG002 - the sleeper's
+        self.asked_ns.append(timeout_ns)
+        self._loop.stopping = True
+        return 0
+
+
+class PausingWatch(Watch[Action]):
+    """Writes down for how long the loop would pause; the second time it has it stop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.asked_ns: list[int] = []
+
+    def pause(self, budget_ns: int) -> bool:
+        self.asked_ns.append(budget_ns)
+        self._loop.stopping = len(self.asked_ns) == 2
+        return False
 
 
 class Bench:
@@ -123,10 +149,18 @@ def test_loop_actions_that_moved_something_go_last_next_time(bench: Bench) -> No
     assert ran == ["one", "idle", "two", "idle", "one", "two"]
 
 
-@pytest.mark.parametrize(("in_ns", "pause_ns"), [(None, 50_000), (60_000, 50_000), (10, 10), (-5, -5)])
-def test_loop_pause_ends_when_something_is_due(bench: Bench, in_ns: int | None, pause_ns: int) -> None:
+@pytest.mark.parametrize(
+    ("in_ns", "pauses_ns"),
+    [(None, [5_000, 50_000]), (60_000, [5_000, 50_000]), (10, [5_000, 10]), (-5, [5_000, -5])],
+)
+def test_loop_pauses_shortly_then_until_something_is_due(
+    wire: Wire, in_ns: int | None, pauses_ns: list[int]
+) -> None:
+    bench = Bench(wire, POLL_FOREVER)
+    bench.loop.watch = pausing = PausingWatch(bench.loop)
     bench.loop.deadline = lambda: None if in_ns is None else bench.clock() + in_ns
-    assert bench.loop._pause_ns() == pause_ns
+    bench.loop.run()
+    assert pausing.asked_ns == pauses_ns
 
 
 def test_loop_runs_until_it_is_told_to_stop(bench: Bench) -> None:
@@ -208,44 +242,55 @@ def test_loop_woken_ticks_and_goes_on_at_its_deadline(bench: Bench) -> None:
     assert bench.counted() == (1, 0)
 
 
-@pytest.mark.parametrize(
-    ("in_ns", "timeout_ms"),
-    [(-5, 0), (0, 0), (1, 1), (MS_NS, 1), (MS_NS + 1, 2), (60_000 * MS_NS, 60_000)],
-)
-def test_loop_deadline_is_rounded_up_to_a_millisecond(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, in_ns: int, timeout_ms: int
-) -> None:
-    asked: list[int | None] = []
-
-    class Poller:
-        def poll(self, timeout: int | None) -> list[tuple[int, int]]:
-            asked.append(timeout)
-            bench.loop.stopping = True
-            return []
-
-    monkeypatch.setattr(bench.loop, "_poller", Poller())
+@pytest.mark.parametrize(("in_ns", "timeout_ns"), [(-5, 0), (0, 0), (1, 1), (60_000 * MS_NS, 60_000 * MS_NS)])
+def test_loop_sleeps_until_its_deadline_to_the_nanosecond(bench: Bench, in_ns: int, timeout_ns: int) -> None:
+    bench.loop._sleeper = sleeping = RecordingSleeper(bench.loop)
+    bench.loop.look()
     bench.loop.deadline = lambda: bench.clock() + in_ns
     bench.loop.run()
-    assert asked == [timeout_ms]
+    assert sleeping.asked_ns == [timeout_ns]
 
 
-def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_that_has_worked_is_seen_from_outside_within_a_millisecond(bench: Bench) -> None:
+    bench.loop._sleeper = sleeping = RecordingSleeper(bench.loop)
+    ticks: list[int] = []
+    bench.loop.on_tick = lambda: ticks.append(bench.clock())
+    bench.loop.look()
+    bench.loop.runnable[lambda: once_true.pop() if once_true else False] = None
+    once_true = [True]
+    bench.loop.run()
+    assert sleeping.asked_ns == [MS_NS]
+    assert len(ticks) == 1
+
+
+def test_loop_that_has_slept_that_long_ticks_and_then_sleeps_for_good(wire: Wire) -> None:
+    bench = Bench(wire, clock=time.monotonic_ns)
+    bench.loop.look()
+    bench.loop.runnable[lambda: once_true.pop() if once_true else False] = None
+    once_true = [True]
+
+    def tick() -> None:
+        bench.loop._sleeper = sleeping
+
+    sleeping = RecordingSleeper(bench.loop)
+    bench.loop.on_tick = tick
+    bench.loop.run()
+    assert sleeping.asked_ns == [-1]
+    assert bench.counted() == (2, 0)
+
+
+def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire) -> None:
     bench = Bench(wire, poll_ns=100, clock=TickingClock(10))
     turns: list[int] = []
-
-    class Poller:
-        def poll(self, _timeout: int | None) -> list[tuple[int, int]]:
-            bench.loop.stopping = True
-            return []
 
     def idle() -> bool:
         turns.append(len(turns))
         return False
 
-    monkeypatch.setattr(bench.loop, "_poller", Poller())
+    bench.loop._sleeper = RecordingSleeper(bench.loop)
     bench.loop.runnable[idle] = None
     bench.loop.run()
-    assert len(turns) == 10
+    assert 2 < len(turns) <= 10
     assert bench.counters["polls"] == 1
 
 
@@ -328,11 +373,19 @@ def test_loop_message_that_came_during_a_wait_keeps_it_awake(bench: Bench) -> No
     assert bench.counted() == (0, 0)
 
 
-def test_loop_blocks_on_its_sockets_and_on_descriptors(bench: Bench) -> None:
-    watched = [socket for socket, _ in bench.loop._poller.sockets]
-    descriptors = bench.loop.descriptors.fileno()
-    assert watched == [bench.wire.inbox.socket, bench.wire.control.socket, descriptors]
-    assert all(flags == zmq.POLLIN for _, flags in bench.loop._poller.sockets)
+def test_loop_sleeps_until_a_descriptor_has_something(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    bench.loop.descriptors.add(ours.fileno(), lambda: bench.loop.runnable.update({bench._stop: None}))
+
+    def late() -> int | None:
+        theirs.send(b"news")
+        return None
+
+    bench.loop.deadline = late
+    with ours, theirs:
+        bench.loop.run()
+        bench.loop.descriptors.discard(ours.fileno())
+    assert bench.counted() == (1, 1)
 
 
 def test_loop_sleeps_until_a_file_can_be_read_unless_nobody_wants_it(bench: Bench) -> None:
