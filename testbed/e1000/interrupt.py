@@ -13,7 +13,9 @@ from typing import Final
 
 from testbed.interrupts.signal import Line
 from testbed.memory.register_file import RegisterFile
+from testbed.native import trace
 from testbed.spec import e1000
+from testbed.spec import trace as events
 from testbed.spec.e1000 import mask
 
 TXDW: Final = mask("ICR", "TXDW")
@@ -82,6 +84,8 @@ class Interrupts:
 
     def cause(self, causes: int) -> None:
         """Set causes as if they had happened (and what a write of ICS does)."""
+        if trace:
+            trace(events.CAUSE_SET, causes & _ALL)
         self._state.causes |= causes & _ALL
         self._update()
 

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Final, Protocol
 
 from testbed.guest.gic import GicDriver
+from testbed.native import trace
 from testbed.observe.counters import Counters
 from testbed.spec import gic
+from testbed.spec import trace as events
 from testbed.spec.lpi import LPI_FIRST
 
 LATE_NS: Final = 20_000_000
@@ -91,6 +93,8 @@ class Interrupts:
         handler, counter = self._handlers.get(intid, (_nobody, ""))
         if counter:
             self._counters.add(counter)
+        if trace:
+            trace(events.HANDLER, intid)
         return handler()
 
     def _later(self, intid: int, at_once: Callable[[], None] | None) -> bool:

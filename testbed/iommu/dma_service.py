@@ -23,8 +23,9 @@ from testbed.iommu.smmu import Smmu
 from testbed.iommu.transactions import Aborted, Stalled
 from testbed.iommu.translate import Granted
 from testbed.memory.host import HostMemory
-from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, SERVE_TELL, DmaServer
+from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, SERVE_TELL, DmaServer, trace
 from testbed.spec import dma_request as d
+from testbed.spec import trace as events
 
 REFUSALS_BURST: Final = 64
 REFUSAL_NS: Final = 500_000
@@ -200,6 +201,8 @@ class DmaService:
         window = self.windows.get(hpa & -PAGE_SIZE_BYTES)
         if window is None or hpa % d.MSI_BYTES:
             return False
+        if trace:
+            trace(events.MSI_WRITTEN, stream, data, hpa)
         led = window(stream, hpa % PAGE_SIZE_BYTES, data)
         if led is None:
             return False
@@ -219,6 +222,8 @@ class DmaService:
         permitted = d.TRANSLATION_READ * entry.read | d.TRANSLATION_WRITE * entry.write
         if not permitted:
             self._spend()
+        if trace:
+            trace(events.ATS_ANSWERED, request.stream, request.address, entry.output, entry.size_bytes)
         self.server.answer(entry.output, entry.size_bytes.bit_length() - 1, permitted)
         return d.STATUS_DONE
 
@@ -229,6 +234,9 @@ class DmaService:
 
     def _refused(self, status: int) -> int:
         self.counts.refused += 1
+        if trace:
+            kind, _flags, stream, _substream, iova, _length, _buffer = self.server.current
+            trace(events.DMA_REFUSED, stream, kind, iova)
         self._spend()
         return status
 

@@ -36,9 +36,10 @@ from testbed.iommu.its_redistributor import Redistributor
 from testbed.iommu.its_tables import Event, ItsMemory, ItsTables
 from testbed.iommu.its_vpes import Backings, Vpes
 from testbed.memory.register_file import RegisterFile
-from testbed.native import POST_DELIVERED, POST_WAKE, ItsCache
+from testbed.native import POST_DELIVERED, POST_WAKE, ItsCache, trace
 from testbed.spec import its as s
 from testbed.spec import lpi
+from testbed.spec import trace as events
 
 COMMANDS_A_WRITE: Final = 256
 """Commands that one register write may execute before the caller gets its turn again; `poll` goes on."""
@@ -147,6 +148,8 @@ class Its:
 
     def _signal_virtual(self, device: int, event: int, entry: Event) -> None:
         port, number = self.vpes.port(entry.target), self.vpes.number(entry.target, entry.intid)
+        if trace:
+            trace(events.ITS_VIRTUAL, device, event, entry.intid, entry.target)
         self.vpes.post(entry.target, entry.intid, entry.doorbell)
         self.cache.fill_virtual(device, event, entry.target, number, port, entry.doorbell)
 
@@ -156,6 +159,8 @@ class Its:
         if not 0 <= number < lpi.HOST_LPIS:
             raise ItsFault("PHYSICALID_OOR", f"there is no LPI {entry.intid}")
         redistributor = self._redistributors[processor]
+        if trace:
+            trace(events.ITS_PHYSICAL, device, event, entry.intid)
         redistributor.set_pending(entry.intid)
         if redistributor.is_enabled(entry.intid):
             self.cache.fill_physical(device, event, entry.target, number, redistributor.port, processor)

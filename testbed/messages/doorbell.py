@@ -12,6 +12,7 @@ import zmq
 
 from testbed.messages.zeromq import message_socket
 from testbed.native import Bell, BellRinger
+from testbed.observe.trace import process_number
 
 _QUEUED_MAX: Final = 64
 """Messages that may wait for one consumer; more would say nothing new, so they are not sent."""
@@ -22,6 +23,11 @@ _CONNECTING_MAX: Final = 4096
 def inbox_endpoint(run_dir: str, process: str) -> str:
     """Return where a process listens for doorbells."""
     return f"ipc://{run_dir}/{process}.bell"
+
+
+def _listener(endpoint: str) -> str:
+    """Return who listens there."""
+    return endpoint.rpartition("/")[2].removesuffix(".bell")
 
 
 def vcpu_inbox(guest: str, number: int) -> str:
@@ -65,6 +71,7 @@ class Doorbell(BellRinger):
         self._socket.connect(endpoint)
         self._messages = message_socket(self._socket)
         super().__init__(bell, self._messages)
+        self.who = process_number(_listener(endpoint))
 
     def close(self) -> None:
         """Close the socket."""

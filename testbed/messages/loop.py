@@ -21,8 +21,9 @@ from testbed.messages.control import PeerDied, Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
 from testbed.messages.entries import POLL_FOREVER
-from testbed.native import Sleeper, Watch, Watched
+from testbed.native import Sleeper, Watch, Watched, trace
 from testbed.observe.counters import Counters
+from testbed.spec import trace as events
 
 Action = Callable[[], bool]
 """A step of work; True: something moved."""
@@ -243,8 +244,12 @@ class Loop:
         True: a doorbell woke us, so there is work rather than news.
         """
         timeout_ns = _FOREVER if deadline_ns is None else max(0, deadline_ns - self._clock())
+        if trace:
+            trace(events.SLEEP)
         found = self._sleeper.sleep(timeout_ns, files)
         woken = bool(found & self._inbox_bit)
+        if trace:
+            trace(events.WAKE, events.WOKEN_BY_BELL if woken else events.WOKEN_BY_OTHER)
         self._undrained |= woken
         if found & self._descriptors_bit:
             woken |= self.descriptors.serve()

@@ -1,4 +1,5 @@
 #include "bar_window.h"
+#include "trace.h"
 
 #define SLOT(n) ((n) & (BAR_WINDOW_POSTED_MAX - 1))
 #define FUNCTION_MASK ((1u << BAR_WINDOW_SPACE_SHIFT) - 1)
@@ -13,6 +14,7 @@ int bar_room(void *requester) {
 /* Post one write; false where the ring is full. */
 bool bar_post(struct bar_requester *r, uint32_t target, uint32_t offset, uint64_t value) {
   if (unlikely(!bar_room(r))) return false;
+  trace_event(TRACE_REGISTER_POSTED, 0, target & FUNCTION_MASK, offset, value, target >> BAR_WINDOW_SPACE_SHIFT);
   *slot(r->window, r->produced) = (bar_write_t){.offset = offset, .target = target, .value = value};
   /* release: who acquires the count sees the write, and everything that the driver wrote to memory before it */
   store_release(&r->window->produced, ++r->produced);
@@ -59,6 +61,7 @@ bool bar_take(struct bar_completer *c, bar_write_t *write) {
     *write = (bar_write_t){.offset = load_relaxed(&from->offset), .target = load_relaxed(&from->target),
                            .value = load_relaxed(&from->value)};
     if (c->fixed_function) write->target = (write->target & ~FUNCTION_MASK) | c->function;
+    trace_event(TRACE_REGISTER_TAKEN, 0, write->target & FUNCTION_MASK, write->offset, write->value, write->target >> BAR_WINDOW_SPACE_SHIFT);
     store_release(&c->window->consumed, ++c->consumed);
     doorbell_word_t *word = find_doorbell(c, write);
     if (!word) return true;

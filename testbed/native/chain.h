@@ -6,6 +6,7 @@
 #include "burst.h"
 #include "layouts.h"
 #include "regions.h"
+#include "trace.h"
 
 #define FAULT(name) ((int)(offsetof(port_counters_t, fault_##name) / 8))
 
@@ -36,6 +37,7 @@ static inline int chain_add(struct chain *c, const struct regions *m, uint64_t g
     if (unlikely(!host)) return FAULT(address);
     if (unlikely(c->segments_n == c->room)) return FAULT(chain_length);
     uint32_t n = left < length ? (uint32_t)left : length;
+    trace_translated(m, c->id, gpa, host, n);
     c->segments[c->segments_n++] = (struct segment){host, n, 0};
     gpa += n, length -= n;
   }

@@ -6,6 +6,7 @@
 #pragma once
 #include "layouts.h"
 #include "order.h"
+#include "trace.h"
 
 typedef struct {
   dma_ring_head_t *head;
@@ -23,6 +24,7 @@ static inline uint32_t dma_room(const dma_requester_t *r) { return r->mask + 1 -
 static inline bool dma_post_flagged(dma_requester_t *r, uint16_t kind, uint16_t flags, uint64_t iova, uint32_t length, uint32_t substream,
                                     uint32_t buffer) {
   if (unlikely(!dma_room(r))) return false;
+  trace_event(TRACE_DMA_POSTED, length, r->stream, kind, iova, buffer);
   r->slots[r->next++ & r->mask] = (dma_request_t){.iova = iova, .length = length, .stream = r->stream, .substream = substream, .kind = kind,
                                                   .flags = flags, .buffer = buffer, .status = DMA_REQUEST_STATUS_DONE};
   return true;
@@ -43,6 +45,7 @@ static inline bool dma_submit(dma_requester_t *r) {
 /* Index behind the last request dealt with. A count that cannot be is not believed. */
 static inline uint32_t dma_completed(dma_requester_t *r) {
   uint32_t seen = load_acquire(&r->head->completed);
+  if (seen != r->completed) trace_event(TRACE_DMA_COMPLETED, 0, r->stream, seen, 0, 0);
   if (seen - r->completed <= r->submitted - r->completed) r->completed = seen;
   return r->completed;
 }

@@ -1,5 +1,6 @@
 /* See dma_serve.h. */
 #include "dma_serve.h"
+#include "trace.h"
 
 #include <string.h>
 
@@ -30,6 +31,7 @@ static bool move(dma_server_t *server, const dma_request_t *request, const dma_p
     at[i] = region->host + (pieces[i].hpa - region->hpa);
   }
   for (uint32_t i = 0; i < count; i++) {
+    trace_event(TRACE_DMA_MOVED, pieces[i].length, request->kind, pieces[i].hpa, (uintptr_t)at[i], (uintptr_t)local);
     if (write) copy_out(at[i], local, pieces[i].length);
     else memcpy(local, at[i], pieces[i].length);
     local += pieces[i].length;
@@ -79,6 +81,7 @@ int dma_serve(dma_server_t *server, uint32_t limit, bool fast, uint32_t *done) {
   for (; taken_n < pending; taken_n++) {
     dma_request_t request;
     take(&server->slots[server->served & server->mask], &request);
+    trace_event(TRACE_DMA_TAKEN, request.length, server->stream, request.kind, request.iova, 0);
     bool moved = false;
     bool message = is_message(server, &request);
     if (fast && (message || ordinary(server, &request))) {

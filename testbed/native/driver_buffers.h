@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "burst.h"
 #include "layouts.h"
+#include "trace.h"
 
 struct driver_buffers {
   uint8_t *host;
@@ -101,6 +102,12 @@ static inline void buffers_open(const struct driver_buffers *b, struct burst *bu
   burst->segments[i] = (struct segment){buffers_slot(b, id) + sizeof(virtio_net_hdr_t), b->slot_bytes - (uint32_t)sizeof(virtio_net_hdr_t), id};
   burst->frames[i] = (struct frame){.first_segment = i, .segments = 1, .id = id};
   burst->segments_n = burst->frames_n;
+}
+
+/* A filled buffer of descriptor `index` is about to be made available. */
+static inline void trace_posted(const struct driver_buffers *b, uint32_t index, const struct frame *f) {
+  if (trace_on()) trace_put_posted(TRACE_DESCRIPTOR_POSTED, buffers_slot(b, f->id) + sizeof(virtio_net_hdr_t), f->len, index,
+                                   b->gpa + (uint64_t)f->id * b->slot_bytes + sizeof(virtio_net_hdr_t));
 }
 
 /* No offload is negotiated, so the header in front of a frame says nothing (§5.1.6.2.1). */

@@ -26,6 +26,7 @@ static uint32_t reclaim(struct slot_tx *q) {
 /* Describe `count` filled frames from `first` on; return the new tail, for the device only after what was written here. */
 static uint32_t send_frames(struct slot_tx *q, const struct burst *b, uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count && i < b->frames_n; i++) {
+    trace_slot(TRACE_DESCRIPTOR_POSTED, &q->r, q->next, b->frames[i].len);
     q->r.desc[q->next] =
         (struct slot_desc){slot_address(&q->r, q->next), b->frames[i].len | (uint64_t)COMMAND << E1000_RING_CMD_SHIFT};
     q->next = slot_after(&q->r, q->next), q->used++;

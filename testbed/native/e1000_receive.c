@@ -1,6 +1,7 @@
 #include "e1000_receive.h"
 #include "e1000_checksum.h"
 #include "e1000_parse.h"
+#include "trace.h"
 
 #define HEAD_BYTES 256 /* enough for every header that is looked at */
 
@@ -136,6 +137,7 @@ static void filler_open(struct filler *f) {
   f->used = 0, f->room = q->buffer_bytes;
   f->to = regions_resolve(q->ring.memory, load_relaxed(&f->ring[f->at].address), f->left < f->room ? f->left : f->room);
   if (unlikely(!f->to)) f->lost = true;
+  else trace_translated(q->ring.memory, f->at, f->ring[f->at].address, f->to, f->room);
 }
 
 static inline uint64_t written_back(const struct incoming *in, uint32_t length, uint8_t status) {
@@ -147,6 +149,8 @@ static inline uint64_t written_back(const struct incoming *in, uint32_t length, 
 /* The descriptor's second half is one aligned store with release: whoever sees DD sees length, errors and the data. */
 static void filler_close(struct filler *f, const struct incoming *in, bool end) {
   uint8_t status = E1000_RING_RX_STATUS_DD | (end ? E1000_RING_RX_STATUS_EOP : 0);
+  if (f->to) trace_frame(TRACE_FRAME_COPIED, f->to, f->used, (uintptr_t)in->segments->host, (uintptr_t)f->to);
+  trace_event(TRACE_WRITTEN_BACK, 0, f->at, (uintptr_t)&f->ring[f->at], 0, 0);
   store_release(&f->ring[f->at].rest, written_back(in, f->used, status));
   f->at = ring_after(&f->q->ring, f->at);
 }

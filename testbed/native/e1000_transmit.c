@@ -1,5 +1,6 @@
 #include "e1000_transmit.h"
 #include "e1000_checksum.h"
+#include "trace.h"
 
 #define NO_TAIL UINT32_MAX
 
@@ -57,6 +58,7 @@ static inline int packet_add(struct e1000_transmit *q, struct burst *b, struct p
     if (unlikely(!host)) return E1000_FAULT(address);
     if (unlikely(p->n == E1000_PACKET_SEGMENTS)) return E1000_FAULT(chain_length);
     uint32_t n = left < length ? (uint32_t)left : length;
+    trace_translated(q->ring.memory, q->next, gpa, host, n);
     b->segments[p->first + p->n++] = (struct segment){host, n, 0};
     gpa += n, length -= n;
   }
@@ -389,6 +391,7 @@ uint32_t e1000_transmit_complete(struct e1000_transmit *q) {
   for (uint32_t i = q->ring.head; i != q->next; i = ring_after(&q->ring, i)) {
     uint8_t *bytes = (uint8_t *)&ring[i], cmd = load_relaxed(&bytes[offsetof(e1000_tx_legacy_t, cmd)]);
     if (!(cmd & E1000_RING_CMD_RS)) continue;
+    trace_event(TRACE_WRITTEN_BACK, 0, i, (uintptr_t)bytes, 0, 0);
     store_release(&bytes[offsetof(e1000_tx_legacy_t, status)], (uint8_t)E1000_RING_TX_STATUS_DD);
     events |= cmd & E1000_RING_CMD_IDE ? E1000_TX_DELAYED : E1000_TX_DONE;
   }

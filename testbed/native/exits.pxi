@@ -19,6 +19,11 @@ cdef extern from "layouts.h":
     uint32_t VCPU_PAGE_DOORBELL_MATCHES
     uint64_t VCPU_PAGE_ESR_MMIO_MASK, VCPU_PAGE_ESR_MMIO, VCPU_PAGE_ESR_WNR_MASK
     uint32_t VCPU_PAGE_ESR_SAS_SHIFT
+    uint16_t TRACE_EXIT, TRACE_EXIT_OTHER, TRACE_EXIT_DECODED, TRACE_EXIT_TAKEN, TRACE_EXIT_ANSWERED, TRACE_ENTRY, TRACE_DOORBELL_STORE
+
+
+cdef uint64_t _MMIO_MASK = VCPU_PAGE_ESR_MMIO_MASK
+cdef uint64_t _MMIO = VCPU_PAGE_ESR_MMIO
 
 
 cdef class ExitMailbox:
@@ -41,6 +46,7 @@ cdef class ExitMailbox:
             if not load_acquire_u32(&match[i].valid):
                 return False
             if match[i].gpa == gpa:
+                trace_event(TRACE_DOORBELL_STORE, 0, gpa, 0, 0, 0)
                 return True
         return False
 
@@ -48,7 +54,15 @@ cdef class ExitMailbox:
         """Ask for an exit; whoever calls this rings the bell and waits until it is `answered`."""
         self.p.exit_reason, self.p.exit_syndrome, self.p.exit_gpa, self.p.exit_data = reason, syndrome, gpa, data
         self.number += 1
+        if trace_on():
+            self.tell(reason, syndrome, gpa, data)
         store_release_u32(&self.p.exit_request, self.number)
+
+    cdef void tell(self, uint32_t reason, uint64_t syndrome, uint64_t gpa, uint64_t data) noexcept:
+        if not reason and (syndrome & _MMIO_MASK) == _MMIO:
+            trace_put(TRACE_EXIT, 0, 0, (syndrome & VCPU_PAGE_ESR_WNR_MASK) != 0, gpa, data, syndrome)
+        else:
+            trace_put(TRACE_EXIT_OTHER, 0, 0, reason, syndrome, data, 0)
 
     def leave_with(self, uint32_t reason, uint64_t syndrome, uint64_t x0, uint64_t x1, uint64_t x2, uint64_t x3):
         """Ask for an exit that carries registers."""
@@ -60,6 +74,7 @@ cdef class ExitMailbox:
         cdef bint done
         cdef int64_t end
         if load_acquire_u32(&self.p.exit_reply) == self.number:
+            trace_event(TRACE_ENTRY, 0, self.p.exit_result, 0, 0, 0)
             return True
         if spin_ns <= 0:
             return False
@@ -70,6 +85,8 @@ cdef class ExitMailbox:
                 done = load_acquire_u32(&self.p.exit_reply) == self.number
                 if done or monotonic_ns() >= end:
                     break
+        if done:
+            trace_event(TRACE_ENTRY, 0, self.p.exit_result, 0, 0, 0)
         return done
 
     @property
@@ -81,10 +98,6 @@ cdef class ExitMailbox:
     def results(self):
         """What a call returns in its first four registers, once answered."""
         return self.p.exit_result_x[0], self.p.exit_result_x[1], self.p.exit_result_x[2], self.p.exit_result_x[3]
-
-
-cdef uint64_t _MMIO_MASK = VCPU_PAGE_ESR_MMIO_MASK
-cdef uint64_t _MMIO = VCPU_PAGE_ESR_MMIO
 
 
 cdef object _access_key(uint64_t gpa, uint64_t size_log2, bint write):
@@ -124,6 +137,8 @@ cdef class ExitRequests(Watched):
     cdef uint32_t number
     cdef dict known
     cdef object before_answer
+    cdef public uint32_t who
+    """Whose exits they are, for whoever traces (`process_number`)."""
 
     def __init__(self, Pinned page, before_answer):
         """`before_answer` is called before the vCPU goes on."""
@@ -153,6 +168,7 @@ cdef class ExitRequests(Watched):
         if self.p.exit_reason or (syndrome & _MMIO_MASK) != _MMIO:
             return -1
         write = (syndrome & VCPU_PAGE_ESR_WNR_MASK) != 0
+        trace_event(TRACE_EXIT_DECODED, 0, self.who, write, self.p.exit_gpa, self.p.exit_data)
         found = self.known.get(_access_key(self.p.exit_gpa, (syndrome >> VCPU_PAGE_ESR_SAS_SHIFT) & 3, write))
         if found is None:
             return -1
@@ -165,6 +181,7 @@ cdef class ExitRequests(Watched):
         else:
             self.p.exit_result = <uint64_t>access.function() & access.mask
         self.before_answer()
+        trace_event(TRACE_EXIT_ANSWERED, 0, self.who, self.p.exit_result, 0, 0)
         store_release_u32(&self.p.exit_reply, self.number)
         return 1
 
@@ -173,6 +190,8 @@ cdef class ExitRequests(Watched):
         self.number = load_acquire_u32(&self.p.exit_request)
         if load_acquire_u32(&self.p.exit_reply) == self.number:
             return None
+        if self.p.exit_reason or (self.p.exit_syndrome & _MMIO_MASK) != _MMIO:
+            trace_event(TRACE_EXIT_TAKEN, 0, self.who, self.p.exit_reason, self.p.exit_syndrome, self.p.exit_data)
         return self.p.exit_reason, self.p.exit_syndrome, self.p.exit_gpa, self.p.exit_data
 
     def registers(self):
@@ -183,6 +202,7 @@ cdef class ExitRequests(Watched):
         """Give a load its value and let the vCPU go on."""
         self.before_answer()
         self.p.exit_result = result
+        trace_event(TRACE_EXIT_ANSWERED, 0, self.who, result, 0, 0)
         store_release_u32(&self.p.exit_reply, self.number)
 
     def answer_with(self, uint64_t x0, uint64_t x1, uint64_t x2, uint64_t x3):

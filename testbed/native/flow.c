@@ -4,6 +4,7 @@
 
 #include "flow_hash.h"
 #include "order.h"
+#include "trace.h"
 
 #define WORDS_MAX 16400 /* 65,600 bytes: any frame */
 #define TAG FLOW_TAG_OFFSET
@@ -82,6 +83,7 @@ void flow_fill(struct flow_source *s, struct burst *b) {
     memcpy(to + AT(sequence), &sequence, sizeof sequence);
     uint32_t digest = fold(s->base[which] + sequence_part(sequence));
     memcpy(to + AT(digest), &digest, sizeof digest);
+    trace_frame(TRACE_FRAME_MADE, to, s->size[which], (uintptr_t)to, 0);
     b->frames[i].len = s->size[which];
   }
 }
@@ -195,6 +197,7 @@ static void inspect_one(struct sinks *sinks, const struct burst *b, const struct
     if (likely(k && tag.magic == k->magic)) {
       hold(k);
       uint64_t before = k->received;
+      trace_frame(TRACE_FRAME_CHECKED, frame, length, (uintptr_t)frame, 0);
       check_generated(k, frame, length, &tag, now_ns);
       if (tag.magic == FLOW_MAGIC_REPLY) seen->replies++;
       else if (tag.magic == FLOW_MAGIC_REQUEST) seen->requests += k->received != before;

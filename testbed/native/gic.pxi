@@ -11,6 +11,8 @@ cdef extern from "cpu_interface.h" nogil:
         uint32_t lpi_configs
         bint inside
     uint32_t GIC_LIST_REGISTERS
+    uint32_t GIC_SPURIOUS
+    uint16_t TRACE_ACKNOWLEDGED, TRACE_ENDED, TRACE_MUST_EXIT
     uint32_t GIC_HCR_TDIR_MASK
     uint32_t GIC_HCR_EN_MASK
     uint32_t LPI_LPI_FIRST
@@ -95,7 +97,10 @@ cdef class VirtualCpuInterface(Watched):
     @property
     def must_exit(self):
         """The hypervisor wants the vCPU out."""
-        return load_acquire_u32(&self.cpu.page.force_exit) != 0
+        if load_acquire_u32(&self.cpu.page.force_exit) == 0:
+            return False
+        trace_event(TRACE_MUST_EXIT, 0, 0, 0, 0, 0)
+        return True
 
     @property
     def signals(self):
@@ -110,10 +115,14 @@ cdef class VirtualCpuInterface(Watched):
 
     def acknowledge(self, uint32_t group=1):
         """ICV_IAR<group>: return the INTID taken, 1023 where there is none to take."""
-        return icv_acknowledge(&self.cpu, group)
+        cdef uint32_t intid = icv_acknowledge(&self.cpu, group)
+        if intid != GIC_SPURIOUS:
+            trace_event(TRACE_ACKNOWLEDGED, 0, intid, 0, 0, 0)
+        return intid
 
     def end(self, uint32_t intid, uint32_t group=1):
         """ICV_EOIR<group>: drop the priority and, with EOImode 0, deactivate."""
+        trace_event(TRACE_ENDED, 0, intid, 0, 0, 0)
         icv_end(&self.cpu, group, intid)
 
     def deactivate(self, uint32_t intid):

@@ -46,6 +46,7 @@ static inline void describe(struct igb_tx_driver *of, uint32_t len, bool last) {
   struct slot_tx *q = &of->tx;
   uint64_t command = COMMAND | len;
   if (last || ++of->since_report == IGB_REPORT_EVERY) command |= IGB_RING_TX_RS, remember_report(of, q->next);
+  trace_slot(TRACE_DMA_DESCRIPTOR_POSTED, &q->r, q->next, len);
   q->r.desc[q->next] =
       (struct slot_desc){slot_address(&q->r, q->next), command | (uint64_t)len << (32 + IGB_RING_PAYLEN_SHIFT)};
   q->next = slot_after(&q->r, q->next), q->used++;

@@ -1,5 +1,6 @@
 /* See iotlb.h. Set associative, four ways, least recently filled way replaced; three size classes probed by what a context holds. */
 #include "iotlb.h"
+#include "trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +170,10 @@ static inline int64_t lookup(const iotlb_t *tlb, const iotlb_context_t *context,
 int64_t iotlb_lookup(iotlb_t *tlb, uint32_t context, uint64_t address, uint32_t needed, uint64_t *left) {
   int64_t output = lookup(tlb, &tlb->contexts[context], address, needed, left);
   if (output == IOTLB_MISS) tlb->misses++;
-  else tlb->hits++;
+  else {
+    trace_event(TRACE_IOTLB_HIT, 0, tlb->contexts[context].stream, address, (uint64_t)output, 0);
+    tlb->hits++;
+  }
   return output;
 }
 
@@ -214,10 +218,12 @@ int32_t iotlb_resolve(iotlb_t *tlb, uint32_t context, const dma_request_t *reque
   for (uint32_t length = request->length; length;) {
     int64_t output = used < DMA_REQUEST_PIECES_MAX ? lookup(tlb, owner, address, needed, &left) : IOTLB_MISS;
     if (output == IOTLB_MISS) {
+      trace_event(TRACE_IOTLB_MISS, length, owner->stream, address, 0, 0);
       tlb->misses++;
       return -1;
     }
     uint32_t piece = left < length ? (uint32_t)left : length;
+    trace_event(TRACE_IOTLB_HIT, piece, owner->stream, address, (uint64_t)output, 0);
     out[used++] = (dma_piece_t){.hpa = (uint64_t)output, .length = piece};
     address += piece;
     length -= piece;

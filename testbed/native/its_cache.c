@@ -1,4 +1,5 @@
 #include "its_cache.h"
+#include "trace.h"
 #include <stdlib.h>
 
 int its_cache_init(its_cache_t *cache, uint32_t entries) {
@@ -46,6 +47,8 @@ int its_post(its_cache_t *cache, uint32_t device, uint32_t event, its_entry_t **
     return ITS_MISS;
   }
   cache->hits++;
+  if (found->kind == ITS_VIRTUAL) trace_event(TRACE_ITS_VIRTUAL, 0, device, event, LPI_LPI_FIRST + found->n, found->target);
+  else trace_event(TRACE_ITS_PHYSICAL, 0, device, event, LPI_LPI_FIRST + found->n, 0);
   int outcome = found->kind == ITS_VIRTUAL ? vpe_post(found->vpe, found->n) : lpi_raise(found->lpis, found->n) ? VPE_WAKE : VPE_DELIVERED;
   cache->delivered += outcome != VPE_ABSENT;
   cache->wakes += outcome == VPE_WAKE;

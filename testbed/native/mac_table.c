@@ -1,4 +1,5 @@
 #include "mac_table.h"
+#include "trace.h"
 
 #include <stdlib.h>
 
@@ -108,6 +109,7 @@ void mac_table_classify(struct mac_table *t, struct burst *b, int16_t source, ui
     last_to = to, last_from = from;
     f->dest = last;
   }
+  if (trace_on()) trace_put_bridge(b, source);
   count->frames_in += b->frames_n;
   count->bytes_in += bytes;
 }

@@ -1,5 +1,6 @@
 /* From a source to every destination: the switch, the wire, and waiting for who has no room. */
 #include "nic_engine.h"
+#include "trace.h"
 
 /* Return an empty job behind those under way, NULL where there is none. It counts only when lane->n does. */
 struct nic_job *lane_open(struct nic_lane *lane) {
@@ -63,6 +64,7 @@ void nic_send(struct nic_engine *e, struct nic_job *job, uint32_t at, uint32_t l
     if (!to) { e->count[pool].dropped_link_down++; return; }
   }
   if (unlikely(!to)) { e->count[pool].dropped_no_receiver++; return; }
+  trace_frame(TRACE_NIC_DECIDED, frame, len, 1u << pool, to);
   count_sent(e, frame, len, pool, to);
   add_frame(job, at, len, to);
 }
@@ -167,8 +169,10 @@ static bool ingress_job(struct nic_engine *e) {
   const uint8_t *from;
   while (taken < NIC_JOB_FRAMES && job->used + NIC_HEADROOM + WIRE_FRAME_BYTES_MAX < NIC_JOB_BYTES &&
          (from = wire_peek(&e->in, &length, e->now_ns, &due_ns))) {
+    trace_frame(TRACE_WIRE_IN, from, length, 0, 0);
     uint32_t at = job->base + job->used, to = claimed(e, from, at, length);
     if (to) {
+      trace_frame(TRACE_NIC_DECIDED, e->sram + at, length, NIC_WIRE, to);
       count_received(e, e->sram + at, length);
       add_frame(job, at, length, to);
       job->used += align16(length);

@@ -1,5 +1,6 @@
 /* Receive queues: frames in device memory into the buffers of free descriptors. 82576 datasheet §7.1.3 to §7.1.7. */
 #include "nic_engine.h"
+#include "trace.h"
 
 #define HEAD_BYTES 256
 
@@ -172,6 +173,7 @@ enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job
   if (unlikely(q->ring.here - q->ring.used < need)) return no_descriptor(e, q, pool);
   if (unlikely(q->filled + need - q->back > NIC_CACHE)) nic_receive_flush(e, (uint32_t)(q - e->rx));
   if (unlikely(q->filled + need - q->back > NIC_CACHE || dma_room(q->ring.dma) < 2 * need + 2)) return NIC_PUT_WAIT;
+  trace_frame(TRACE_NIC_QUEUED, v.frame, v.len, pool, (uint64_t)(q - e->rx));
   struct image m = describe(e, pool, &v, f, from);
   store(e, q, f, &m);
   if (unlikely(q->stalled) && (q->ring.here - q->ring.used) * 4 >= q->ring.size) q->stalled = false;

@@ -1,5 +1,6 @@
 /* See nic_wire.h. Positions are bytes, running freely; only multiples of 16 occur. */
 #include "nic_wire.h"
+#include "trace.h"
 
 void wire_open(struct nic_wire *w, wire_t *shared, uint64_t ring_bytes, bool sender) {
   memset(w, 0, sizeof *w);
@@ -54,6 +55,7 @@ bool wire_put(struct nic_wire *w, const uint8_t *frame, uint32_t length, uint64_
   }
   wire_frame_t *to = frame_at(w, w->here);
   *to = (wire_frame_t){.length = length, .due_ns = due_ns};
+  trace_frame(TRACE_WIRE_OUT, frame, length, 0, 0);
   memcpy(to + 1, frame, length);
   w->here += span;
   return true;

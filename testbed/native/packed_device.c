@@ -77,6 +77,7 @@ static inline int one_buffer(struct packed_device *q, struct cursor *at, uint16_
   if (unlikely(len <= sizeof(virtio_net_hdr_t) || packed_ahead(q->used, *at, q->size) == q->size)) return 0;
   uint8_t *host = regions_resolve(q->memory, addr, len);
   if (unlikely(!host)) return 0;
+  trace_translated(q->memory, at->position, addr, host, len);
   *s = (struct segment){host, len, 0};
   *id = (uint16_t)(rest >> 8 * (offsetof(packed_desc_t, id) - offsetof(packed_desc_t, len)));
   packed_step(at, 1, q->size);
@@ -114,6 +115,7 @@ static inline void packed_use(void *queue, uint32_t id, uint32_t len, uint16_t d
 bool packed_device_publish(void *queue) {
   struct packed_device *q = queue;
   if (!q->staged) return false;
+  trace_event(TRACE_USED_PUBLISHED, 0, q->used.position, 0, 0, 0);
   store_release(&q->ring[q->staged_at].flags, q->staged_flags);
   q->staged = false;
   full_fence();

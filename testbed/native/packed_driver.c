@@ -107,12 +107,14 @@ void packed_driver_send(struct packed_driver *q, struct burst *b) {
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     buffers_clear_header(&q->buffers, f->id);
+    trace_posted(&q->buffers, q->avail.position, f);
     make_available(q, f->id, f->len);
   }
 }
 
 uint32_t packed_driver_collect(struct packed_driver *q, struct burst *b, uint32_t limit) {
   if (unlikely(!collect_burst(q, packed_take, &q->buffers, b, limit))) q->broken = true;
+  trace_burst(TRACE_FRAME_TAKEN, b);
   return b->frames_n;
 }
 
@@ -129,6 +131,7 @@ void packed_driver_post_all(struct packed_driver *q) {
 /* Order: every descriptor, then the first one's flags (release), a full fence, then the device's event. */
 bool packed_driver_publish(struct packed_driver *q) {
   if (!q->staged) return false;
+  trace_event(TRACE_RING_PUBLISHED, 0, q->avail.position, 0, 0, 0);
   store_release(&q->ring[q->staged_at].flags, q->staged_flags);
   q->staged = false;
   full_fence();

@@ -1,5 +1,6 @@
 /* Walks of VMSAv8-64 tables. The Python model in testbed/memory/walk.py says the same slowly; tests hold the two together. */
 #include "page_walk.h"
+#include "trace.h"
 
 #include <stdlib.h>
 
@@ -150,12 +151,17 @@ int32_t stage2_walk(const host_map_t *map, const walk_stage_t *stage2, uint64_t 
 
 int32_t nested_walk(const host_map_t *map, const walk_stage_t *stage1, const walk_stage_t *stage2, uint64_t address,
                     uint32_t needed, walk_result_t *result) {
-  if (!stage1) return stage2_walk(map, stage2, address, needed, result);
+  if (!stage1) {
+    int32_t missed = stage2_walk(map, stage2, address, needed, result);
+    if (!missed) trace_event(TRACE_STAGE2, 0, address, result->output, 0, 0);
+    return missed;
+  }
   result->ipa = 0;
   result->fetch = 0;
   result->stage1_shift = 0;
   int32_t fault = walk_levels(map, stage1, stage2, address, needed, result);
   if (!fault || !(-fault & (int32_t)PAGE_TABLE_FAULT_STAGE2_MASK)) result->ipa = 0;
+  if (!fault) trace_event(TRACE_STAGE1, 0, address, result->output, 0, 0);
   if (fault || !stage2) return fault;
   walk_result_t outer;
   fault = stage2_walk(map, stage2, result->output, needed, &outer);
@@ -164,6 +170,7 @@ int32_t nested_walk(const host_map_t *map, const walk_stage_t *stage1, const wal
   result->output = outer.output;
   result->stage1_shift = result->block_shift;
   if (fault) return fault;
+  trace_event(TRACE_STAGE2, 0, result->ipa, outer.output, 0, 0);
   result->permissions &= outer.permissions;
   if (outer.block_shift < result->block_shift) result->block_shift = outer.block_shift;
   return 0;

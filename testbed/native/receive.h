@@ -63,6 +63,7 @@ static inline __attribute__((always_inline)) void use_buffers(
 static inline void write_frame(const struct burst *b, const struct frame *f, struct chain *c, uint16_t buffers) {
   virtio_net_hdr_t header = {.num_buffers = buffers};
   const struct segment *s = &b->segments[f->first_segment];
+  trace_frame(TRACE_FRAME_COPIED, s->host, f->segments == 1 ? f->len : s->len, (uintptr_t)s->host, (uintptr_t)c->segments[0].host);
   if (likely(f->segments == 1 && c->segments[0].len >= sizeof header + f->len)) {
     memcpy(c->segments[0].host, &header, sizeof header);
     memmove(c->segments[0].host + sizeof header, s->host, f->len);
@@ -86,7 +87,9 @@ static inline __attribute__((always_inline)) bool receive_one(
   uint32_t id, need = f->len + (uint32_t)sizeof header;
   if (unlikely(f->segments != 1 || !peek_one(r->queue, &at, &room, &id) || room.len < need)) return false;
   memcpy(room.host, &header, sizeof header);
-  frame_copy(room.host + sizeof header, b->segments[f->first_segment].host, f->len);
+  const uint8_t *from = b->segments[f->first_segment].host;
+  frame_copy(room.host + sizeof header, from, f->len);
+  trace_frame(TRACE_FRAME_COPIED, from, f->len, (uintptr_t)from, (uintptr_t)(room.host + sizeof header));
   use(r->queue, id, need, 1);
   *r->cursor = *r->looked = at;
   return true;

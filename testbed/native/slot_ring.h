@@ -4,6 +4,7 @@
 #pragma once
 #include "burst.h"
 #include "layouts.h"
+#include "trace.h"
 
 struct slot_desc { uint64_t address, rest; };
 
@@ -17,6 +18,11 @@ struct slot_ring {
 static inline uint32_t slot_after(const struct slot_ring *r, uint32_t i) { return i + 1 == r->size ? 0 : i + 1; }
 static inline uint8_t *slot_memory(const struct slot_ring *r, uint32_t i) { return r->slots + (size_t)i * r->slot_bytes; }
 static inline uint64_t slot_address(const struct slot_ring *r, uint32_t i) { return r->slots_address + (uint64_t)i * r->slot_bytes; }
+
+/* The filled slot `i` is about to be described; `event` has its number and the address that the device knows. */
+static inline void trace_slot(uint16_t event, const struct slot_ring *r, uint32_t i, uint32_t length) {
+  if (trace_on()) trace_put_posted(event, slot_memory(r, i), length, i, slot_address(r, i));
+}
 
 /* --- transmit --- */
 
@@ -104,5 +110,6 @@ static inline uint32_t slot_rx_collect(struct slot_rx *q, struct burst *b, uint3
     if (n == 0 || b->segments_n + n > BURST_SEGMENTS) break;
     slot_rx_take(q, b, n, read);
   }
+  trace_burst(TRACE_FRAME_TAKEN, b);
   return b->frames_n;
 }

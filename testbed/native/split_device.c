@@ -107,6 +107,7 @@ static inline int one_buffer(struct split_device *q, uint16_t position, uint16_t
   if (unlikely(found != flags || len <= sizeof(virtio_net_hdr_t))) return 0;
   uint8_t *host = regions_resolve(q->memory, addr, len);
   if (unlikely(!host)) return 0;
+  trace_translated(q->memory, head, addr, host, len);
   *s = (struct segment){host, len, 0};
   *id = head;
   return 1;
@@ -150,6 +151,7 @@ bool split_device_publish(void *queue) {
   struct split_device *q = queue;
   uint16_t new = q->used_next, old = q->called;
   if (load_relaxed(&q->used->idx) == new) return false;
+  trace_event(TRACE_USED_PUBLISHED, 0, new, 0, 0, 0);
   store_release(&q->used->idx, new);
   full_fence();
   q->called = new;

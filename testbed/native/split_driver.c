@@ -97,6 +97,7 @@ void split_driver_send(struct split_driver *q, struct burst *b) {
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     buffers_clear_header(&q->buffers, f->id);
+    trace_posted(&q->buffers, head_of(q, f->id), f);
     uint32_t len = f->len + (uint32_t)sizeof(virtio_net_hdr_t);
     if (likely(q->buffers.parts == 1 && !q->indirect)) {
       if (q->desc[f->id].len != len) q->desc[f->id].len = len;
@@ -108,6 +109,7 @@ void split_driver_send(struct split_driver *q, struct burst *b) {
 
 uint32_t split_driver_collect(struct split_driver *q, struct burst *b, uint32_t limit) {
   if (unlikely(!collect_burst(q, split_take, &q->buffers, b, limit))) q->broken = true;
+  trace_burst(TRACE_FRAME_TAKEN, b);
   return b->frames_n;
 }
 
@@ -125,6 +127,7 @@ void split_driver_post_all(struct split_driver *q) {
 bool split_driver_publish(struct split_driver *q) {
   uint16_t new = q->avail_next, old = q->kicked;
   if (load_relaxed(&q->avail->idx) == new) return false;
+  trace_event(TRACE_RING_PUBLISHED, 0, new, 0, 0, 0);
   store_release(&q->avail->idx, new);
   full_fence();
   q->kicked = new;

@@ -119,3 +119,7 @@ __attribute__((cold, noinline)) void trace_put_translated(const struct regions *
     if (gpa - m->r[i].gpa < m->r[i].size && m->r[i].hpa) hpa = m->r[i].hpa + (gpa - m->r[i].gpa);
   trace_put(TRACE_DESCRIPTOR_READ, length, 0, index, gpa, hpa, (uintptr_t)host);
 }
+
+__attribute__((cold, noinline)) void trace_put_posted(uint16_t event, const uint8_t *bytes, uint32_t length, uint32_t index, uint64_t address) {
+  trace_put(event, length, trace_frame_of(bytes, length), index, address, 0, 0);
+}

@@ -20,6 +20,7 @@ bool trace_read(const uint8_t *ring, uint32_t records, uint64_t number, trace_re
 /* The frame whose bytes begin at `bytes`, where it is one of a workload's; else 0. */
 uint64_t trace_frame_of(const uint8_t *bytes, uint32_t length);
 void trace_put_frames(uint16_t event, const struct burst *b);
+void trace_put_posted(uint16_t event, const uint8_t *bytes, uint32_t length, uint32_t index, uint64_t address);
 void trace_put_translated(const struct regions *m, uint32_t index, uint64_t gpa, const uint8_t *host, uint32_t length);
 void trace_put_bridge(const struct burst *b, int32_t source);
 
@@ -39,4 +40,12 @@ static inline __attribute__((always_inline)) void trace_event(uint16_t event, ui
 /* One event about the frame at `bytes`. */
 static inline __attribute__((always_inline)) void trace_frame(uint16_t event, const uint8_t *bytes, uint32_t length, uint64_t a, uint64_t b) {
   if (trace_on()) trace_put(event, length, trace_frame_of(bytes, length), a, b, 0, 0);
+}
+/* One event for each frame of a burst. */
+static inline void trace_burst(uint16_t event, const struct burst *b) {
+  if (trace_on()) trace_put_frames(event, b);
+}
+/* A device has read a descriptor and found its buffer. */
+static inline void trace_translated(const struct regions *m, uint32_t index, uint64_t gpa, const uint8_t *host, uint32_t length) {
+  if (trace_on()) trace_put_translated(m, index, gpa, host, length);
 }

@@ -11,6 +11,7 @@ cdef extern from "trace.h":
         uint32_t enabled
         uint64_t head, lost
     uint32_t TRACE_RECORDS_OFFSET
+    uint16_t TRACE_BELL_RUNG, TRACE_BELL_SENT
     bint trace_on() nogil
     void trace_attach(uint8_t*, uint32_t) nogil
     void trace_detach() nogil

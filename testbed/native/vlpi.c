@@ -1,4 +1,5 @@
 #include "vlpi.h"
+#include "trace.h"
 
 #define POST_TRIES_MAX 100u /* only a guest that plays with `resident` needs more than a few */
 #define MOVING_LOADS_MAX 200000u /* a mover moves a few words; whoever leaves VPE_MOVING behind is not waited for */
@@ -17,6 +18,7 @@ int vpe_post(vpe_port_t *port, uint32_t n) {
   vcpu_page_t *page = port->page;
   for (uint32_t tries = 0; tries < POST_TRIES_MAX; tries++) {
     bool present = here(port);
+    trace_event(TRACE_VPE_POSTED, 0, LPI_LPI_FIRST + n, present, 0, 0);
     uint64_t *words = present ? page->vlpi_pending : port->table;
     uint64_t before = set_bit(words, n);
     full_fence();

@@ -90,6 +90,8 @@ cdef class BellRinger:
     cdef Bell bell
     cdef MessageSocket socket
     cdef readonly uint64_t asked, sent
+    cdef public uint32_t who
+    """The consumer, for whoever traces (`process_number`)."""
 
     def __init__(self, Bell bell not None, MessageSocket socket not None):
         self.bell, self.socket = bell, socket
@@ -97,12 +99,14 @@ cdef class BellRinger:
     def ring(self):
         """Tell the other side that something happened."""
         self.asked += 1
+        trace_event(TRACE_BELL_RUNG, 0, self.who, 0, 0, 0)
         if bell_ring(self.bell.bell):
             self.wake()
 
     cpdef wake(self):
         """Send the message that a bell has been found to ask for by whoever rang it natively."""
         self.sent += 1
+        trace_event(TRACE_BELL_SENT, 0, self.who, 0, 0, 0)
         # a queue that is full is full of messages that say the same
         _done(zeromq_send(&self.socket.calls.z, self.socket._open()))
 

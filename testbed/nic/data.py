@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from testbed.native import DoorbellWord, NicEngine, Pinned
+from testbed.native import DoorbellWord, NicEngine, Pinned, trace
 from testbed.nic.control import NicControl
 from testbed.nic.interrupt import OUT_OF_SYNC
 from testbed.pci.dma import DmaPort
 from testbed.spec import dma_request, igb, igb_ring, igb_vf
+from testbed.spec import trace as events
 from testbed.spec.igb import field, mask
 
 STALL_NS: Final = 100_000_000
@@ -135,6 +136,8 @@ class NicData:
 
     def send(self, function: int, address: int, data: int) -> None:
         """Write an MSI as a function, behind everything that it has posted."""
+        if trace:
+            trace(events.MSI_RAISED, function, address, data)
         self._messages.append((function, address, data))
 
     # the loop's side

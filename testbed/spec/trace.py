@@ -38,7 +38,7 @@ FRAME_FLOW_LSB: Final = 48
 """A frame's number is its flow's from here on, and below its place in the flow, from 0."""
 
 Kind = Literal[
-    "gpa", "hpa", "hva", "iova", "ipa", "number", "hex", "intid", "stream", "vector", "pools",
+    "gpa", "hpa", "hva", "iova", "ipa", "number", "hex", "intid", "stream", "pools",
     "lr", "port", "access", "request", "yes", "process", "woken_by", "register",
 ]  # fmt: skip
 """What an argument is. access: 0 a load, 1 a store; request: `dma_request.KIND_*`; process: CRC-32 of its
@@ -83,15 +83,13 @@ DMA_DESCRIPTOR_POSTED: Final = Event(3, "driver", "dma_descriptor_posted",
     "the driver writes descriptor {index}: {length} bytes at {iova}", index="number", iova="iova")
 RING_PUBLISHED: Final = Event(4, "driver", "ring_published",
     "the driver makes the available ring visible up to {index}", index="number")
-KICK_WANTED: Final = Event(5, "driver", "kick_wanted",
-    "the driver finds that the device wants a kick: {wanted}", wanted="yes")
 FRAME_TAKEN: Final = Event(6, "driver", "frame_taken",
     "the driver finds the frame in buffer {index}, at {hva}", index="number", hva="hva")
 FRAME_CHECKED: Final = Event(7, "driver", "frame_checked",
     "the workload checks the frame: flow, sequence number, digest", hva="hva")
 REGISTER_POSTED: Final = Event(8, "driver", "register_posted",
-    "stores {value} to register {register} of function {function}: mapped at stage 2, no exit",
-    function="number", register="register", value="hex")
+    "stores {value} to {register} of the device: mapped at stage 2, no exit",
+    function="number", register="register", value="hex", space="number")
 # doorbells, and the loops that sleep behind them
 BELL_RUNG: Final = Event(16, "doorbell", "bell_rung",
     "rings the doorbell of {process}", process="process")
@@ -106,12 +104,13 @@ EXIT: Final = Event(32, "exit", "exit",
 EXIT_OTHER: Final = Event(33, "exit", "exit_other",
     "the vCPU exits for reason {reason}, syndrome {esr}", reason="number", esr="hex", value="hex")
 EXIT_DECODED: Final = Event(34, "exit", "exit_decoded",
-    "decodes the exit: {access} of {value} at {gpa}, ESR_EL2 {esr}",
-    access="access", gpa="gpa", value="hex", esr="hex")
+    "decodes the exit of {guest}: {access} of {value} at {gpa}",
+    guest="process", access="access", gpa="gpa", value="hex")
 EXIT_TAKEN: Final = Event(35, "exit", "exit_taken",
-    "takes the exit for reason {reason}, syndrome {esr}", reason="number", esr="hex", value="hex")
+    "takes the exit of {guest} for reason {reason}, syndrome {esr}",
+    guest="process", reason="number", esr="hex", value="hex")
 EXIT_ANSWERED: Final = Event(36, "exit", "exit_answered",
-    "answers the exit with {result}: the vCPU may enter", result="hex")
+    "answers the exit of {guest} with {result}: the vCPU may enter", guest="process", result="hex")
 ENTRY: Final = Event(37, "exit", "entry", "the vCPU is in the guest again, with {result}", result="hex")
 DOORBELL_STORE: Final = Event(38, "exit", "doorbell_store",
     "stores to {gpa}, a doorbell: the hypervisor is told, the vCPU does not wait", gpa="gpa")
@@ -125,14 +124,12 @@ FRAME_COPIED: Final = Event(50, "device", "frame_copied",
     "copies the frame, {length} bytes, from {source} to {target}", source="hva", target="hva")
 USED_PUBLISHED: Final = Event(51, "device", "used_published",
     "the device makes the used ring visible up to {index}", index="number")
-CALL_WANTED: Final = Event(52, "device", "call_wanted",
-    "the device finds that the driver wants a call: {wanted}", wanted="yes")
 WRITTEN_BACK: Final = Event(53, "device", "written_back",
     "the device writes descriptor {index} back: done (DD)", index="number", hva="hva")
 # a NIC's register window, engine and wire
 REGISTER_TAKEN: Final = Event(64, "device", "register_taken",
-    "the NIC takes the write of {value} to register {register} of function {function}",
-    function="number", register="register", value="hex")
+    "the NIC takes the write of {value} to {register} of function {function}",
+    function="number", register="register", value="hex", space="number")
 DMA_POSTED: Final = Event(65, "dma", "dma_posted",
     "function {stream} asks for a {request} at {iova}, {length} bytes", stream="stream", request="request",
     iova="iova", buffer="hex")
@@ -170,8 +167,8 @@ LINE_SET: Final = Event(97, "interrupt", "line_set",
     "the device's line to {intid} is asserted: {asserted}", intid="intid", asserted="yes")
 EDGE: Final = Event(98, "interrupt", "edge", "the device gives {intid} an edge", intid="intid")
 MSI_RAISED: Final = Event(99, "interrupt", "msi_raised",
-    "the NIC sends MSI-X vector {vector} of function {function}: {data} to {iova}",
-    function="number", vector="vector", iova="iova", data="hex")
+    "function {function} of the NIC raises an interrupt: a message, {data} to {iova}",
+    function="number", iova="iova", data="hex")
 MSI_WRITTEN: Final = Event(100, "interrupt", "msi_written",
     "the message of device {stream} is a write to GITS_TRANSLATER at {hpa}: event {data}",
     stream="stream", data="number", hpa="hpa")
@@ -184,11 +181,11 @@ ITS_VIRTUAL: Final = Event(102, "interrupt", "its_virtual",
 LPI_TAKEN: Final = Event(103, "interrupt", "lpi_taken",
     "the hypervisor takes physical LPI {intid}", intid="intid")
 EXIT_FORCED: Final = Event(104, "interrupt", "exit_forced",
-    "vCPU {vcpu} runs: has it exit", vcpu="number")
+    "the vCPU {guest} runs: has it exit", guest="process")
 VCPU_CLAIMED: Final = Event(105, "interrupt", "vcpu_claimed",
-    "vCPU {vcpu} waits for an interrupt: its list registers can be filled at once", vcpu="number")
+    "the vCPU {guest} waits for an interrupt: takes its list registers, no exit", guest="process")
 LIST_REGISTER: Final = Event(106, "interrupt", "list_register",
-    "fills list register {index} of vCPU {vcpu}: {lr}", vcpu="number", index="number", lr="lr")
+    "fills list register {index} of {guest}: {lr}", guest="process", index="number", lr="lr")
 MUST_EXIT: Final = Event(107, "interrupt", "must_exit",
     "the vCPU finds that the hypervisor wants it out")
 ACKNOWLEDGED: Final = Event(108, "interrupt", "acknowledged",

@@ -9,8 +9,9 @@ rings its doorbell, an LPI of the hypervisor's. Not modelled: priorities between
 from collections.abc import Callable
 from typing import Final
 
-from testbed.native import Bell, LpiPort, Pinned, VpePort, WordChanges
+from testbed.native import Bell, LpiPort, Pinned, VpePort, WordChanges, trace
 from testbed.spec import lpi
+from testbed.spec import trace as events
 
 Handler = Callable[[], None]
 _RUNG: Final = lpi.LPI_PAGE.offset("rung")
@@ -37,6 +38,8 @@ class HostLpis:
         raised = self._port.take_all()
         for number in raised:
             handler = self._handlers.get(lpi.LPI_FIRST + number)
+            if trace:
+                trace(events.LPI_TAKEN, lpi.LPI_FIRST + number)
             if handler is None:
                 self.unexpected += 1
             else:

@@ -4,7 +4,9 @@ Reference: testbed/interrupts/signal.py; ARM IHI 0069 §1.2.1: an edge stays pen
 level is pending for as long as the device asserts it. Whether an SPI is edge-triggered is the guest's to say.
 """
 
+from testbed.native import trace
 from testbed.observe.counters import Counters
+from testbed.spec import trace as events
 from testbed.vmm.vgic import Vgic
 
 
@@ -17,6 +19,8 @@ class SpiEdge:
 
     def pulse(self) -> None:
         """Make the interrupt pending; one that is pending already stays one."""
+        if trace:
+            trace(events.EDGE, self._intid)
         self._words[self._index] += self._vgic.pulse(self._intid)
 
 
@@ -29,5 +33,7 @@ class SpiLine:
 
     def set_level(self, asserted: bool) -> None:
         """Assert or deassert the line."""
+        if trace:
+            trace(events.LINE_SET, self._intid, asserted)
         changed = self._vgic.set_level(self._intid, asserted)
         self._words[self._index] += changed and asserted

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.messages.doorbell import Ringer
-from testbed.native import ListRegisters
+from testbed.native import ListRegisters, trace
 from testbed.observe.counters import Counters
 from testbed.spec import gic
+from testbed.spec import trace as events
 from testbed.spec.lpi import LPI_FIRST, VLPIS
 from testbed.vmm.vgic_bank import LEVELS, Bank, LpiBank, bits
 
@@ -109,6 +110,8 @@ class VgicCpu:
         """GICR_CTLR.EnableLPIs."""
         self.before_entry: Callable[[], int] = lambda: 0
         """Samples lines of this vCPU's own (its timer) and returns those that are mapped to hardware."""
+        self.who = 0
+        """Which vCPU it is, for whoever traces (`process_number`)."""
         self.slots: list[Slot] = []
         self.spilled: list[tuple[Bank, int]] = []
         """Active interrupts without a list register, best first."""
@@ -143,6 +146,8 @@ class VgicCpu:
         if self.is_out():
             return
         if self.registers.claim():
+            if trace:
+                trace(events.VCPU_CLAIMED, self.who)
             self.sync()
             if self._asked:
                 self._asked = False
@@ -155,6 +160,8 @@ class VgicCpu:
         elif not self._asked:
             self._asked = True
             self._counters.add("interrupts.forced_exits")
+            if trace:
+                trace(events.EXIT_FORCED, self.who)
             self.registers.ask_exit()
             self._bell.ring()
 
@@ -232,6 +239,9 @@ class VgicCpu:
         else:
             chosen, hcr = self._choose(pools)
         images = [self._list(pool, bit, hardware) for pool, bit in chosen]
+        if trace:
+            for index, image in enumerate(images):
+                trace(events.LIST_REGISTER, self.who, index, image)
         self.registers.store(images, hcr)
         self._stored = (*images, *(0,) * (gic.LIST_REGISTERS - len(images)), hcr)
 

@@ -15,12 +15,13 @@ from testbed.memory.guest import GuestMemory
 from testbed.memory.host import FrameAllocator, HostMemory
 from testbed.memory.segment import Segment
 from testbed.memory.tables import TableBuilder
-from testbed.messages.doorbell import Ringer
+from testbed.messages.doorbell import Ringer, vcpu_inbox
 from testbed.messages.entries import E1000Entry, GuestEntry, GuestSmmuEntry, VirtioNetEntry
 from testbed.native import Bell, ListRegisters, Pinned, Regions, SharedWords
 from testbed.net.mac import parse_mac
 from testbed.observe.catalogue import smmu_counters
 from testbed.observe.counters import Counters
+from testbed.observe.trace import process_number
 from testbed.spec import e1000 as e1000_spec
 from testbed.spec import gic_registers, vcpu_page
 from testbed.spec import virtio as virtio_spec
@@ -77,6 +78,7 @@ class Vm:
         """What answers the exits of each vCPU."""
         for handler, cpu in zip(self.exits, self.vgic.cpus, strict=True):
             cpu.is_out = partial(getattr, handler.requests, "ready")
+            cpu.who = handler.requests.who = process_number(vcpu_inbox(self.name, cpu.number))
 
     def _add_vgic(self, report: Report, clock: Callable[[], int]) -> Vgic:
         """Build the interrupt controller behind its registers."""
