@@ -135,6 +135,8 @@ class Its:
             self.vpes.wake(target)
         else:
             self.vpes.ring_doorbell(target, doorbell)
+            if self.vpes.doorbell_port(target, doorbell)[0] is not None:
+                self.cache.drop_vpe(target)  # its doorbell is known now: what is filled next rings it itself
 
     def _signal(self, device: int, event: int) -> None:
         """Translate an event by the tables and make its interrupt pending; ItsFault."""
@@ -151,7 +153,8 @@ class Its:
         if trace:
             trace(events.ITS_VIRTUAL, device, event, entry.intid, entry.target)
         self.vpes.post(entry.target, entry.intid, entry.doorbell)
-        self.cache.fill_virtual(device, event, entry.target, number, port, entry.doorbell)
+        bell = self.vpes.doorbell_port(entry.target, entry.doorbell)
+        self.cache.fill_virtual(device, event, entry.target, number, port, entry.doorbell, *bell)
 
     def _signal_physical(self, device: int, event: int, entry: Event) -> None:
         processor = self.tables.collection(entry.target)

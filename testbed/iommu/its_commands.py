@@ -184,7 +184,9 @@ class ItsCommands:
             self._vpes.post(vpe, entry.intid, doorbell)
 
     def _vmovp(self, command: int) -> None:
-        self._vpes.move(c.COMMAND_VPE.get(command), self._processor(command))
+        vpe = c.COMMAND_VPE.get(command)
+        self._vpes.move(vpe, self._processor(command))
+        self._cache.drop_vpe(vpe)  # its doorbells ring at another processor now
 
     def _vinvall(self, command: int) -> None:
         self._vpes.config_changed(c.COMMAND_VPE.get(command))

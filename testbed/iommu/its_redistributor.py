@@ -51,6 +51,10 @@ class Redistributor:
             enabled = self._enabled[intid] = bool(s.LPI_ENABLE.get(entry))
         return enabled
 
+    def is_known_enabled(self, intid: int) -> bool:
+        """Tell whether the configuration table has been looked at and said so; it is not looked at now."""
+        return self._enabled.get(intid, False)
+
     def set_pending(self, intid: int) -> None:
         """Make an LPI pending."""
         if self.is_enabled(intid):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from testbed.errors import ItsFault, MemoryFault
 from testbed.iommu.its_redistributor import Redistributor
 from testbed.iommu.its_tables import ItsMemory, ItsTables, Vpe
-from testbed.native import POST_ABSENT, POST_WAKE, Pinned, VpePort
+from testbed.native import POST_ABSENT, POST_WAKE, LpiPort, Pinned, VpePort
 from testbed.spec import lpi
 from testbed.spec.vcpu_page import VCPU_PAGE
 
@@ -86,6 +86,14 @@ class Vpes:
         """A vPE that is not resident has something pending: make its doorbell pending at its processor."""
         if doorbell != lpi.INTID_NONE:
             self._redistributors[self.entry(vpe).processor].set_pending(doorbell)
+
+    def doorbell_port(self, vpe: int, doorbell: int) -> tuple[LpiPort | None, int]:
+        """Return where a vPE's doorbell is raised and at which processor; no port where it is not known to be
+        enabled.
+        """
+        processor = self.entry(vpe).processor
+        redistributor = self._redistributors[processor]
+        return redistributor.port if redistributor.is_known_enabled(doorbell) else None, processor
 
     def config_changed(self, vpe: int) -> None:
         """Have the vCPU look at its configuration table anew."""

@@ -549,7 +549,15 @@ class ItsCache:
         self, device: int, event: int, icid: int, n: int, port: LpiPort, processor: int
     ) -> None: ...
     def fill_virtual(
-        self, device: int, event: int, vpe: int, n: int, port: VpePort, doorbell: int
+        self,
+        device: int,
+        event: int,
+        vpe: int,
+        n: int,
+        port: VpePort,
+        doorbell: int,
+        processor: LpiPort | None = None,
+        number: int = 0,
     ) -> None: ...
     def post(self, device: int, event: int) -> int | tuple[int, int, int]: ...
     def drop_event(self, device: int, event: int) -> None: ...

@@ -21,7 +21,9 @@ cdef extern from "its_cache.h":
     enum: ITS_PHYSICAL
     enum: ITS_VIRTUAL
     enum: ITS_MISS
+    enum: ITS_RUNG
     enum: LPI_HOST_LPIS
+    uint32_t LPI_INTID_NONE
     ctypedef struct lpi_page_t:
         uint64_t* raised
     ctypedef struct its_entry_t:
@@ -149,9 +151,9 @@ cdef class LpiPort:
 
 cdef tuple _told(its_entry_t* entry, int outcome):
     """Return (outcome, whom it concerns, doorbell): a vPE, or with doorbell -1 a host processor."""
-    if entry.kind == ITS_VIRTUAL:
+    if entry.kind == ITS_VIRTUAL and outcome != ITS_RUNG:
         return outcome, entry.target, entry.doorbell
-    return outcome, entry.processor, -1
+    return VPE_WAKE, entry.processor, -1
 
 
 cdef class ItsCache:
@@ -183,12 +185,18 @@ cdef class ItsCache:
         cdef its_entry_t* slot = its_cache_slot(&self.cache, device, event)
         slot[0] = its_entry_t(device, event, n, 0, icid, ITS_PHYSICAL, processor, port.lpis, NULL)
 
-    def fill_virtual(self, uint32_t device, uint32_t event, uint16_t vpe, uint32_t n, VpePort port not None, uint32_t doorbell):
-        """Remember an event of a virtual LPI."""
+    def fill_virtual(self, uint32_t device, uint32_t event, uint16_t vpe, uint32_t n, VpePort port not None, uint32_t doorbell,
+                     LpiPort processor=None, uint32_t number=0):
+        """Remember an event of a virtual LPI; an enabled doorbell is raised at host processor `number`, whose port is `processor`."""
         _below(n, LPI_VLPIS)
         self._keep(ITS_VIRTUAL, vpe, port)
+        cdef lpi_page_t* lpis = NULL
+        if processor is not None:
+            _below(doorbell - LPI_LPI_FIRST, LPI_HOST_LPIS)
+            self._keep(ITS_PHYSICAL, number, processor)
+            lpis = processor.lpis
         cdef its_entry_t* slot = its_cache_slot(&self.cache, device, event)
-        slot[0] = its_entry_t(device, event, n, doorbell, vpe, ITS_VIRTUAL, 0, NULL, &port.port)
+        slot[0] = its_entry_t(device, event, n, doorbell, vpe, ITS_VIRTUAL, number, lpis, &port.port)
 
     def post(self, uint32_t device, uint32_t event):
         """Signal an event that is cached; return (outcome, whom it concerns, doorbell).
@@ -214,8 +222,11 @@ cdef class ItsCache:
         self._drop(ITS_PHYSICAL, -1, -1, icid)
 
     def drop_physical(self):
-        """Forget every event of a physical LPI."""
-        self._drop(ITS_PHYSICAL, -1, -1, -1)
+        """Forget every event of a physical LPI, and those of virtual ones that have a doorbell."""
+        cdef int i
+        for i in range(self.entries):
+            if self.cache.entries[i].kind == ITS_PHYSICAL or self.cache.entries[i].doorbell != LPI_INTID_NONE:
+                self.cache.entries[i].kind = ITS_NONE
 
     def drop_vpe(self, uint16_t vpe):
         """Forget every event of a vPE, and its port."""

@@ -40,6 +40,13 @@ bool lpi_raise(lpi_page_t *page, uint32_t n) {
   return bell_ring((bell_t *)&page->rung);
 }
 
+/* A vPE that is not resident has something pending. */
+static int ring_doorbell(const its_entry_t *entry) {
+  if (entry->doorbell == LPI_INTID_NONE) return VPE_DELIVERED;
+  if (!entry->lpis) return VPE_ABSENT;
+  return lpi_raise(entry->lpis, entry->doorbell - LPI_LPI_FIRST) ? ITS_RUNG : VPE_DELIVERED;
+}
+
 int its_post(its_cache_t *cache, uint32_t device, uint32_t event, its_entry_t **entry) {
   its_entry_t *found = *entry = find(cache, device, event);
   if (unlikely(!found)) {
@@ -53,5 +60,5 @@ int its_post(its_cache_t *cache, uint32_t device, uint32_t event, its_entry_t **
   cache->delivered += outcome != VPE_ABSENT;
   cache->wakes += outcome == VPE_WAKE;
   cache->absent += outcome == VPE_ABSENT;
-  return outcome;
+  return outcome == VPE_ABSENT ? ring_doorbell(found) : outcome;
 }

@@ -6,8 +6,9 @@
 
 #define ITS_WAYS 4
 enum { ITS_NONE, ITS_PHYSICAL, ITS_VIRTUAL };
-/* Outcomes of its_post; the first three are those of vpe_post. */
-enum { ITS_MISS = VPE_ABSENT + 1 };
+/* Outcomes of its_post; the first three are those of vpe_post. By VPE_ABSENT the doorbell is left to the caller; ITS_RUNG: it was rung, and
+ * the processor that it is for sleeps and needs one message. */
+enum { ITS_MISS = VPE_ABSENT + 1, ITS_RUNG };
 
 typedef struct {
   uint32_t device, event;
@@ -15,8 +16,8 @@ typedef struct {
   uint32_t doorbell; /* physical INTID, for a vPE that is not resident */
   uint16_t target;   /* ICID or vPEID */
   uint8_t kind;
-  uint32_t processor; /* of a physical LPI */
-  lpi_page_t *lpis;
+  uint32_t processor; /* of a physical LPI, or of the doorbell */
+  lpi_page_t *lpis;   /* where that is raised; NULL for a doorbell that is not enabled */
   vpe_port_t *vpe;
 } its_entry_t;
 

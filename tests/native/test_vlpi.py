@@ -171,7 +171,7 @@ def test_cache_finds_what_was_filled_and_forgets_what_is_dropped() -> None:
     assert cache.post(1, 2) == (POST_ABSENT, 7, 8192)
     drops = partial(cache.drop_event, 1, 2), partial(cache.drop_device, 1), partial(cache.drop_vpe, 7)
     for drop in (*drops, cache.drop_all):
-        cache.fill_virtual(1, 2, 7, 9, bench.poster, 8192)
+        cache.fill_virtual(1, 2, 7, 9, bench.poster, lpi.INTID_NONE)
         cache.drop_collection(7)
         cache.drop_vpe(8)
         cache.drop_physical()
@@ -180,6 +180,27 @@ def test_cache_finds_what_was_filled_and_forgets_what_is_dropped() -> None:
         assert len(cache) == 1
         drop()
         assert cache.post(1, 2) == POST_MISS
+
+
+def test_absent_vpes_doorbell_is_raised_at_its_processor() -> None:
+    bench, cache, lpis = Bench(), ItsCache(16), Pinned(bytearray(4096))
+    port = LpiPort(lpis)
+    cache.fill_virtual(1, 2, 7, 9, bench.poster, 8192 + 70, port, 3)
+    assert cache.post(1, 2) == POST_DELIVERED
+    assert port.take_all() == [70]
+    SharedWords(lpis).store32(lpi.LPI_PAGE.offset("armed"), 1)
+    assert cache.post(1, 2) == (POST_WAKE, 3, -1)
+    assert cache.post(1, 2) == POST_DELIVERED
+    assert port.take_all() == [70]
+    assert cache.counts == (3, 0, 0, 0, 3)
+    cache.fill_virtual(1, 2, 7, 9, bench.poster, lpi.INTID_NONE)
+    assert cache.post(1, 2) == POST_DELIVERED
+    assert port.take_all() == []
+    cache.drop_physical()
+    assert len(cache) == 1
+    cache.fill_virtual(1, 3, 7, 9, bench.poster, 8192 + 70, port, 3)
+    cache.drop_physical()
+    assert len(cache) == 1
 
 
 def test_full_cache_replaces_entries_and_stays_right() -> None:
