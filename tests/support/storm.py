@@ -145,7 +145,7 @@ def run_storm(way: Way, seconds: float) -> tuple[dict[str, dict[str, int]], Resu
 
 async def _run(plan: Plan, seconds: float) -> tuple[dict[str, dict[str, int]], Result]:
     roles = {**ROLES, "vmm": ROLE, "guest": ROLE}
-    with claim(Holder(plan.topology, os.getpid(), "test", time.time())) as directory:
+    with claim(Holder(plan.topology, os.getpid(), "bench", time.time())) as directory:
         run = Run(plan, directory, Watcher(), stay=True, roles=roles)
         execution = asyncio.ensure_future(run.execute())
         done = asyncio.ensure_future(_until_done(run, seconds + 20))
