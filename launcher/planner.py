@@ -155,6 +155,7 @@ def _place(guest: Guest, index: int, hpa: int) -> tuple[_Placed, int]:
         interrupts=guest.interrupts,
         poll_ns=guest.poll_ns,
         cpus=guest.cpus,
+        drivers=guest.drivers,
         nics=tuple(nic.entry(place) for nic, place in zip(guest.nics, places, strict=True)),
         taps=tuple(_tap(guest.name, tap) for tap in guest.taps),
         iommu=iommu_name(guest.host) if any(isinstance(nic, Vf) for nic in guest.nics) else "",

@@ -43,6 +43,8 @@ GUESTS_MAX: Final = 100_000
 
 _DAY_NS: Final = 24 * 60 * DURATION_UNITS["min"]
 _MS: Final = DURATION_UNITS["ms"]
+DRIVERS: Final = ("virtio-net", "e1000", "vf")
+"""The kinds of NIC that a guest may have a driver for."""
 UNSAFE_WORDS: Final = ("no-iommu", "shared-mac", "promiscuous")
 """What `unsafe` of a host may say."""
 VFS_MAX: Final = 7
@@ -104,6 +106,7 @@ class BridgeSection(Section):
     """How long a full receiver may hold its senders back before frames for it are dropped."""
 
 
+Driver = Annotated[Literal["virtio-net", "e1000", "vf"], choice(*DRIVERS)]
 UnsafeWord = Annotated[Literal["no-iommu", "shared-mac", "promiscuous"], choice(*UNSAFE_WORDS)]
 
 
@@ -166,6 +169,8 @@ class GuestSection(Section):
     """How long it polls before it sleeps: a duration, 0 or forever. Default: the topology's."""
     cpus: Cpus | None = None
     """CPUs that it may run on. Default: any."""
+    drivers: Annotated[list[Driver], Field(min_length=1)] = default(list(DRIVERS))
+    """For which kinds of NIC its system has a driver; one with a NIC of another kind does not come up."""
     nics: Annotated[list[NicModel], Field(max_length=NICS_MAX)] = default([{"kind": "virtio-net"}])
     """Its NICs. Default: one virtio-net."""
 

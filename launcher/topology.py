@@ -240,6 +240,7 @@ class _Resolver:
             poll_ns=self._poll(section.poll),
             cpus=section.cpus or (),
             nics=tuple(self._nic(nic) for nic in section.nics),
+            drivers=tuple(section.drivers),
             has_smmu=section.iommu == "smmu",
             external=resolve_external(self.checked, path, section, self.directory),
         )

@@ -97,6 +97,8 @@ class Guest:
     nics: tuple[Nic, ...]
     has_smmu: bool = False
     """Its functions are behind an SMMU of its own."""
+    drivers: tuple[str, ...] = ()
+    """The kinds of NIC that it has a driver for."""
     taps: tuple[Tap, ...] = ()
     external: External | None = None
     """Where it is not ours: it has no process, and of its NICs only what is offered is known."""

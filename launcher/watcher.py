@@ -30,6 +30,9 @@ class Watcher:
     def ready(self, processes: int, seconds: float) -> None:
         """Every process has said READY."""
 
+    async def before_phase(self) -> None:
+        """The next phase begins when this returns."""
+
     def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
         """A phase begins (from 1)."""
 

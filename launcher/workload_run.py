@@ -57,6 +57,7 @@ class WorkloadRun:
         """Run every phase."""
         for number in range(1, len(self.plan.phases) + 1):
             flows = [flow for flow in self.flows if flow.phase == number]
+            await self.watcher.before_phase()
             self.watcher.phase_started(number, [flow.entry for flow in flows])
             await _together(self._expect(flow) for flow in flows)
             await _together(self._transfer(flow) for flow in flows if flow.state not in _ENDED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
+from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import NetDriver, NetQueue
 from testbed.guest.drivers.e1000 import E1000Driver, E1000DriverConfig
 from testbed.guest.drivers.vhost_user import SharedRam, VhostUserPort
@@ -20,7 +21,7 @@ from testbed.guest.ram import RamAllocator
 from testbed.guest.vcpu import Vcpu, Wait
 from testbed.guest.vf import VfParts, bring_up_vf
 from testbed.messages.descriptors import Descriptors
-from testbed.messages.entries import E1000Entry, NicEntry, VfEntry, VirtioNetEntry
+from testbed.messages.entries import E1000Entry, GuestEntry, NicEntry, VfEntry, VirtioNetEntry
 from testbed.messages.peer_socket import connect_within
 from testbed.net.mac import parse_mac
 from testbed.observe.counters import Counters
@@ -64,6 +65,16 @@ class NicParts:
     """What functions of a NIC in the guest's own hands need; None: it has none."""
     spread: "Spread | None" = None
     """Whose vCPU each queue pair is; None: all are the first's."""
+
+
+def check_driver(guest: GuestEntry, nic: NicEntry) -> None:
+    """Raise DeviceError where no driver of the guest's is for a NIC of this kind."""
+    kind = str(nic.__struct_config__.tag)
+    if kind not in guest.drivers:
+        raise DeviceError(
+            f"{nic.name}: no driver of guest {guest.name} is for a NIC of kind {kind}; "
+            f"it has {', '.join(guest.drivers)}"
+        )
 
 
 def bring_up(parts: NicParts, nic: NicEntry, index: int) -> NetDriver:

@@ -20,7 +20,7 @@ from testbed.guest.flows import Flows
 from testbed.guest.hypervisor import find_hypervisor
 from testbed.guest.iova import GuestIommu
 from testbed.guest.mmio import RegisterBlock
-from testbed.guest.nics import NicParts, Outside, bring_up, sleep_hook
+from testbed.guest.nics import NicParts, Outside, bring_up, check_driver, sleep_hook
 from testbed.guest.processor import Processor, Secondary, VcpuSpread
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
@@ -175,6 +175,7 @@ class Guest:
         return SharedRam(descriptor, ram.size_bytes, self._entry.ram_gpa, ram.pinned.address)
 
     def _bring_up(self, index: int, nic: NicParts, spread: VcpuSpread) -> Receiver:
+        check_driver(self._entry, self._entry.nics[index])
         driver = bring_up(nic, self._entry.nics[index], index)
         foreign = f"nic{index}.foreign_frames"
         receiver = Receiver(driver, self._parts.counters, foreign)

@@ -243,6 +243,8 @@ class GuestEntry(Entry, tag="guest", frozen=True, kw_only=True):
     """direct: those of functions in its own hands; with any, the vmm has `NAME.vpt` (`VpeEntry.vpt_hpa`)."""
     poll_ns: int
     cpus: tuple[int, ...] = ()
+    drivers: tuple[str, ...] = ("virtio-net", "e1000", "vf")
+    """Tags of the NIC entries that its system has a driver for."""
     nics: tuple[NicEntry, ...] = ()
     taps: tuple[TapEntry, ...] = ()
     iommu: str = ""
