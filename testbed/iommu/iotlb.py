@@ -3,8 +3,9 @@
 Reference: ARM IHI 0070 G.b §3.21, §4.3, §4.4 (scope of every invalidation). The table itself is native
 (testbed/native/iotlb.c); what may be cached and what a command removes is decided here. A translation
 belongs to the configuration that made it, so that invalidating a stream takes its translations along
-(permitted over-invalidation). Not modelled: caching of faults, of intermediate tables and of level-1
-descriptors; sharing of entries between streams.
+(permitted over-invalidation). A burst's miss is walked natively, too, where the memory is known. Not
+modelled: caching of faults, of intermediate tables and of level-1 descriptors; sharing of entries between
+streams.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from testbed.iommu.events import Request
 from testbed.iommu.stream_table import Configuration
 from testbed.iommu.translate import Granted, canonical
+from testbed.memory.host import HostMemory
 from testbed.memory.walk import Permission
 from testbed.native import Iotlb, Pinned
 
@@ -45,10 +47,14 @@ class Scope:
 class TranslationCache:
     """Configuration cache and IOTLB of one SMMU."""
 
-    def __init__(self, entries: int = 4096, contexts: int = 1024) -> None:
-        self.table = Iotlb(entries, contexts)
+    def __init__(self, entries: int = 4096, contexts: int = 1024, address_bits: int = 48) -> None:
+        self.table, self._address_bits = Iotlb(entries, contexts), address_bits
         self._configurations: dict[_Key, Configuration] = {}
         self._contexts: dict[_Key, int] = {}
+
+    def walk_in(self, memory: HostMemory) -> None:
+        """Have what misses walked natively; a walk that is refused, and its record, stay Python's."""
+        self.table.walk_in(memory.host_map)
 
     def configuration(self, request: Request) -> Configuration | None:
         """Return the cached configuration of a transaction's stream and substream."""
@@ -66,6 +72,13 @@ class TranslationCache:
         context = self.table.add_context(*key, entry.vmid, configuration.asid, configuration.bypasses)
         if context is not None:
             self._contexts[key] = context
+            if not configuration.bypasses:
+                self._set_tables(context, configuration)
+
+    def _set_tables(self, context: int, configuration: Configuration) -> None:
+        entry, cd = configuration.entry, configuration.context
+        lower, upper = (cd.lower, cd.upper) if cd is not None else (None, None)
+        self.table.set_tables(context, cd is not None, lower, upper, entry.stage2, self._address_bits)
 
     def fill(self, request: Request, configuration: Configuration, granted: Granted) -> None:
         """Cache a translation of the transaction's address."""

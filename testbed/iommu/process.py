@@ -56,6 +56,7 @@ class Iommu:
         self._window = parts.segments[f"{entry.name}.window"].pinned
         self._to_vmm = parts.doorbell(Bell(self._window, BELL_TO_DRIVER), entry.vmm)
         self.smmu = Smmu(self.memory, native_walk(self.memory), NO_STALLS, self._outputs())
+        self.smmu.cache.walk_in(self.memory)
         self.windows: dict[int, MessageWindow] = {}
         self._bells: list[Doorbell] = [self._to_vmm]
         self.interrupts = self._interrupts(entry) if entry.its_hpa else None

@@ -82,7 +82,7 @@ class Smmu:
         commands_a_turn: int = COMMANDS_A_WRITE,
     ) -> None:
         self.features = features or Features()
-        self.cache = cache or TranslationCache()
+        self.cache = cache or TranslationCache(address_bits=self.features.address_bits)
         self.stalls = Stalls(self.features.stalls_max)
         self.registers = RegisterFile(s.SMMU, narrow_writes=("STRTAB_BASE", "CMDQ_BASE", "EVENTQ_BASE"))
         self._clock_ns, self._turn = clock_ns, commands_a_turn

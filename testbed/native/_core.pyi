@@ -580,6 +580,16 @@ class Iotlb:
     def add_context(
         self, stream: int, substream: int | None, vmid: int, asid: int, bypass: bool = False
     ) -> int | None: ...
+    def walk_in(self, host_map: HostMap) -> None: ...
+    def set_tables(
+        self,
+        context: int,
+        has_stage1: bool,
+        lower: tuple[int, int, int, int, bool, bool] | None,
+        upper: tuple[int, int, int, int, bool, bool] | None,
+        stage2: tuple[int, int, int, int, bool, bool] | None,
+        address_bits: int,
+    ) -> None: ...
     def drop_streams(self, first: int, last: int) -> int: ...
     def drop_context(self, stream: int, substream: int | None) -> int: ...
     def fill(

@@ -177,6 +177,33 @@ int64_t iotlb_lookup(iotlb_t *tlb, uint32_t context, uint64_t address, uint32_t 
   return output;
 }
 
+/* The first stage of a walk and the address in it; false where there is no such translation (IHI 0070 3.4, 5.4.1.1). */
+static bool first_stage(const iotlb_tables_t *tables, uint64_t *address, const walk_stage_t **stage) {
+  *stage = NULL;
+  if (!tables->has_stage1) return *address >> tables->address_bits == 0;
+  bool upper = *address >> 55 & 1;
+  *stage = upper ? &tables->upper : &tables->lower;
+  if (!(upper ? tables->has_upper : tables->has_lower)) return false;
+  if ((upper ? ~*address : *address) >> (*stage)->input_bits) return false;
+  *address &= (1ull << (*stage)->input_bits) - 1;
+  return true;
+}
+
+/* Translate what is not cached, and cache it. Not inlined: a burst of hits is to be a short loop. */
+static __attribute__((noinline)) int64_t walk_and_fill(iotlb_t *tlb, uint32_t context, uint64_t address, uint32_t needed, uint64_t *left) {
+  const iotlb_tables_t *tables = &tlb->contexts[context].tables;
+  const walk_stage_t *stage1;
+  uint64_t folded, input = address;
+  walk_result_t found;
+  tlb->misses++;
+  if (!tlb->memory || !tables->valid || !fold(address, &folded) || !first_stage(tables, &input, &stage1)) return IOTLB_MISS;
+  if (nested_walk(tlb->memory, stage1, tables->has_stage2 ? &tables->stage2 : NULL, input, needed, &found)) return IOTLB_MISS;
+  uint32_t stage1_shift = found.stage1_shift ? found.stage1_shift : stage1 ? found.block_shift : 0;
+  iotlb_fill(tlb, context, address, found.output, found.block_shift, found.permissions, found.global, stage1_shift);
+  *left = (1ull << found.block_shift) - (found.output & ((1ull << found.block_shift) - 1));
+  return (int64_t)found.output;
+}
+
 static inline bool matches(const iotlb_entry_t *entry, const iotlb_match_t *match) {
   if (!entry->tag || !(entry->stage1_shift ? match->stage1 : match->stage2)) return false;
   if (!match->any_vmid && entry->vmid != match->vmid) return false;
@@ -213,35 +240,36 @@ static inline uint32_t needed_by(const dma_request_t *request) {
 
 int32_t iotlb_resolve(iotlb_t *tlb, uint32_t context, const dma_request_t *request, dma_piece_t *out) {
   const iotlb_context_t *owner = &tlb->contexts[context];
-  uint32_t needed = needed_by(request), used = 0;
+  uint32_t needed = needed_by(request), used = 0, walked = 0;
   uint64_t address = request->iova, left = 0;
   for (uint32_t length = request->length; length;) {
-    int64_t output = used < DMA_REQUEST_PIECES_MAX ? lookup(tlb, owner, address, needed, &left) : IOTLB_MISS;
+    if (used == DMA_REQUEST_PIECES_MAX) return -1;
+    int64_t output = lookup(tlb, owner, address, needed, &left);
     if (output == IOTLB_MISS) {
       trace_event(TRACE_IOTLB_MISS, length, owner->stream, address, 0, 0);
-      tlb->misses++;
-      return -1;
+      if ((output = walk_and_fill(tlb, context, address, needed, &left)) == IOTLB_MISS) return -1;
+      walked++;
     }
     uint32_t piece = left < length ? (uint32_t)left : length;
-    trace_event(TRACE_IOTLB_HIT, piece, owner->stream, address, (uint64_t)output, 0);
+    trace_event(TRACE_IOTLB_HIT, piece, owner->stream, address, (uint64_t)output, 0); /* also of what a walk has just put there */
     out[used++] = (dma_piece_t){.hpa = (uint64_t)output, .length = piece};
     address += piece;
     length -= piece;
   }
-  tlb->hits += used;
+  tlb->hits += used - walked;
   return (int32_t)used;
 }
 
 uint32_t iotlb_translate(iotlb_t *tlb, const dma_request_t *requests, uint32_t first, uint32_t count, dma_piece_t *out,
                          uint32_t capacity, uint32_t *pieces, uint32_t *full) {
   const iotlb_context_t *context = NULL;
-  uint32_t i = first, used = *pieces, hits = 0;
+  uint32_t i = first, used = *pieces, hits = 0, at = IOTLB_NONE;
   *full = 0;
   for (; i < count; i++) {
     const dma_request_t copy = requests[i], *request = &copy; /* a master may change its request while it is read */
     uint32_t begun = used, needed = needed_by(request);
     if (!context || context->stream != request->stream || context->substream != request->substream) {
-      uint32_t at = iotlb_find_context(tlb, request->stream, request->substream);
+      at = iotlb_find_context(tlb, request->stream, request->substream);
       context = at == IOTLB_NONE ? NULL : &tlb->contexts[at];
     }
     uint64_t address = request->iova, left = 0;
@@ -249,16 +277,16 @@ uint32_t iotlb_translate(iotlb_t *tlb, const dma_request_t *requests, uint32_t f
     while (length) {
       bool sane = context && request->length <= DMA_REQUEST_LENGTH_MAX;
       int64_t output = sane ? lookup(tlb, context, address, needed, &left) : IOTLB_MISS;
+      if (output != IOTLB_MISS) hits++;
+      else if (sane) output = walk_and_fill(tlb, at, address, needed, &left);
       if (output == IOTLB_MISS || used == capacity) {
         *full = output != IOTLB_MISS;
         *pieces = begun;
         tlb->hits += hits;
-        tlb->misses += !*full;
         return i - first;
       }
       uint32_t piece = left < length ? (uint32_t)left : length;
       out[used++] = (dma_piece_t){.hpa = (uint64_t)output, .length = piece, .request = i};
-      hits++;
       address += piece;
       length -= piece;
     }

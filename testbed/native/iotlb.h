@@ -7,10 +7,18 @@
 #include <stdint.h>
 
 #include "layouts.h"
+#include "page_walk.h"
 
 #define IOTLB_WAYS 4
 #define IOTLB_MISS (-1)
 #define IOTLB_NONE 0xffffffffu
+
+/* The tables that a context's addresses go through. Stage 1 has a half for the addresses with bit 55 clear and one for the others. */
+typedef struct {
+  walk_stage_t lower, upper, stage2;
+  bool valid, has_stage1, has_lower, has_upper, has_stage2;
+  uint8_t address_bits; /* without stage 1: what an address may have */
+} iotlb_tables_t;
 
 /* One cached configuration: what a stream (and substream) comes to before any table is walked. */
 typedef struct {
@@ -19,6 +27,7 @@ typedef struct {
   uint16_t vmid, asid;
   bool valid, bypass; /* bypass: output is input */
   uint8_t sizes;      /* bit n: entries of size class n may exist */
+  iotlb_tables_t tables;
 } iotlb_context_t;
 
 /* 32 bytes, four to a set. */
@@ -36,6 +45,7 @@ typedef struct {
   iotlb_entry_t *entries;
   iotlb_context_t *contexts;
   uint32_t *index; /* open addressing from stream and substream to a context */
+  const host_map_t *memory; /* where tables are walked; NULL: every miss is the caller's */
   uint32_t set_mask, context_count, index_mask, next_generation;
   uint64_t hits, misses;
 } iotlb_t;
@@ -67,6 +77,11 @@ void iotlb_fill(iotlb_t *tlb, uint32_t context, uint64_t address, uint64_t outpu
 int64_t iotlb_lookup(iotlb_t *tlb, uint32_t context, uint64_t address, uint32_t needed, uint64_t *left);
 uint32_t iotlb_invalidate(iotlb_t *tlb, const iotlb_match_t *match);
 uint32_t iotlb_valid_entries(const iotlb_t *tlb);
+
+/* Have what a context lacks walked natively. What a walk refuses stays a miss: the caller walks again and says why. */
+static inline void iotlb_set_tables(iotlb_t *tlb, uint32_t context, const iotlb_tables_t *tables) {
+  tlb->contexts[context].tables = *tables;
+}
 
 /* Pieces of one request of at most DMA_REQUEST_LENGTH_MAX bytes, room for DMA_REQUEST_PIECES_MAX; -1 where any of it misses. */
 int32_t iotlb_resolve(iotlb_t *tlb, uint32_t context, const dma_request_t *request, dma_piece_t *out);

@@ -3,6 +3,7 @@
 cdef extern from "iotlb.h" nogil:
     ctypedef struct iotlb_t:
         uint64_t hits, misses
+        const host_map_t* memory
     ctypedef struct iotlb_match_t:
         bint any_vmid, any_asid, stage1, stage2
         bint match_global "global"
@@ -16,6 +17,11 @@ cdef extern from "iotlb.h" nogil:
     uint32_t IOTLB_NONE
     uint32_t IOTLB_ANY_SUBSTREAM
     uint32_t DMA_REQUEST_NO_SUBSTREAM
+    ctypedef struct iotlb_tables_t:
+        walk_stage_t lower, upper, stage2
+        bint valid, has_stage1, has_lower, has_upper, has_stage2
+        uint8_t address_bits
+    void iotlb_set_tables(iotlb_t*, uint32_t, const iotlb_tables_t*)
     int iotlb_init(iotlb_t*, uint32_t, uint32_t)
     void iotlb_free(iotlb_t*)
     uint32_t iotlb_find_context(const iotlb_t*, uint32_t, uint32_t)
@@ -43,6 +49,7 @@ cdef class Iotlb:
     """
 
     cdef iotlb_t tlb
+    cdef HostMap host_map
     cdef readonly int entries
     cdef readonly int contexts
 
@@ -76,6 +83,27 @@ cdef class Iotlb:
         """Cache a configuration, replacing one of the same key (its translations go); None where every context is taken."""
         cdef uint32_t at = iotlb_add_context(&self.tlb, stream, _substream_key(substream), vmid, asid, bypass)
         return None if at == IOTLB_NONE else at
+
+    def walk_in(self, HostMap host_map not None):
+        """Have misses of contexts whose tables are known walked natively, in this memory."""
+        self.host_map, self.tlb.memory = host_map, &host_map.map
+
+    def set_tables(self, int context, bint has_stage1, lower, upper, stage2, int address_bits):
+        """Say what a context's addresses go through: stages as `walk_nested` takes them, the two halves of stage 1's address space apart;
+        None where there is none.
+        """
+        cdef iotlb_tables_t tables
+        if not 0 <= context < self.contexts or not 0 < address_bits < 64 or not (has_stage1 or stage2 is not None):
+            raise ValueError(f"there is no context {context}, or it translates nothing")
+        tables.valid, tables.has_stage1, tables.address_bits = True, has_stage1, address_bits
+        tables.has_lower, tables.has_upper, tables.has_stage2 = lower is not None, upper is not None, stage2 is not None
+        if lower is not None:
+            _stage_from(tuple(lower), 1, &tables.lower)
+        if upper is not None:
+            _stage_from(tuple(upper), 1, &tables.upper)
+        if stage2 is not None:
+            _stage_from(tuple(stage2), 2, &tables.stage2)
+        iotlb_set_tables(&self.tlb, context, &tables)
 
     def drop_streams(self, uint32_t first, uint32_t last):
         """Forget every configuration of streams `first` to `last`, inclusive, with its translations; return how many."""

@@ -58,7 +58,12 @@ class Devices:
 class Machine:
     """One SMMU over host memory, with a driver's helpers. `now_ns` is its clock."""
 
-    def __init__(self, features: Features | None = None, cache: TranslationCache | None = None) -> None:
+    def __init__(
+        self,
+        features: Features | None = None,
+        cache: TranslationCache | None = None,
+        walks_natively: bool = True,
+    ) -> None:
         structures = Segment("structures", 0x1_0000 + TABLES_BYTES, HOST, bytearray(0x1_0000 + TABLES_BYTES))
         ram = Segment("ram", RAM_BYTES, RAM, bytearray(RAM_BYTES))
         self.memory = HostMemory([structures, ram])
@@ -69,6 +74,8 @@ class Machine:
         outputs = Outputs(self.event_wire, self.error_wire, self.sync_wire, self.devices)
         self.walk = native_walk(self.memory)
         self.smmu = Smmu(self.memory, self.walk, features, outputs, cache, lambda: self.now_ns)
+        if walks_natively:
+            self.smmu.cache.walk_in(self.memory)
         self.translate = self.smmu.transactions.translate
 
     # Registers

@@ -137,3 +137,14 @@ def test_stale_translation_is_not_used_after_its_invalidation(machine: Machine) 
     _, pieces = _burst(machine, (GUEST + BLOCK + PAGE, 100, 1, 0))
 
     assert pieces == [(RAM + BLOCK + PAGE, 100, 0)]
+
+
+def test_miss_is_walked_where_the_burst_is_and_counted_once(machine: Machine) -> None:
+    _burst(machine, (GUEST, 100, 1, 0))  # the configuration is cached with the first
+    table = machine.smmu.cache.table
+    before = table.hits, table.misses
+
+    result, pieces = _burst(machine, (GUEST + BLOCK, 100, 1, 0), (GUEST + BLOCK + 8, 100, 1, 0))
+
+    assert (result.refused, pieces) == ((), [(RAM + BLOCK, 100, 0), (RAM + BLOCK + 8, 100, 1)])
+    assert (table.hits - before[0], table.misses - before[1]) == (1, 1)

@@ -82,9 +82,10 @@ def _range(length: int) -> tuple[tuple[Bits, int], ...]:
 class CachesNeverShow(RuleBasedStateMachine):
     """Two streams of one guest; who changes a table invalidates as the standard says, and nothing more."""
 
-    @initialize(entries=st.sampled_from((4, 16, 256)))
-    def start(self, entries: int) -> None:
-        self.machine = machine = Machine(cache=TranslationCache(entries, 2))
+    @initialize(entries=st.sampled_from((4, 16, 256)), walks_natively=st.booleans())
+    def start(self, entries: int, walks_natively: bool) -> None:
+        cache = TranslationCache(entries, 2)
+        self.machine = machine = Machine(cache=cache, walks_natively=walks_natively)
         machine.enable()
         self.stage2 = TableBuilder(machine.memory, machine.frames, 2, self._stage2_changed)
         self.stage2.map(GUEST, RAM, 2 * BLOCK)

@@ -83,6 +83,7 @@ def test_dma_requests_are_measured_beside_a_bare_ring() -> None:
     ratio = figures["requests_per_second"]["median"] / figures["bare_per_second"]["median"]
     assert figures["ratio_to_bare"]["median"] == pytest.approx(ratio, rel=1e-3)
     assert 0 < figures["hit_ns"]["median"] <= figures["serve_ns"]["median"]
+    assert figures["hit_ns"]["median"] <= figures["miss_ns"]["median"]
 
 
 @needs_dpdk
