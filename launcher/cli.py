@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from launcher import cli_bench, cli_compare, cli_running, cli_vf, cli_why, linux_guest_cli
+from launcher import cli_bench, cli_compare, cli_explain, cli_running, cli_vf, cli_why, linux_guest_cli
 from launcher.output import STDOUT, check_writable, complain, write_json
 from testbed.errors import ConfigError, MachineError
 
@@ -136,6 +136,7 @@ cli_running.add_commands(app)
 cli_compare.add_commands(app)
 cli_why.add_commands(app)
 cli_bench.add_commands(bench)
+cli_explain.add_commands(app)
 app.add_typer(bench, name="bench")
 app.add_typer(cli_vf.vf, name="vf")
 app.add_typer(linux_guest_cli.app, name="guest")

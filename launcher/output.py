@@ -16,14 +16,14 @@ from testbed.errors import ConfigError
 STDOUT: Final = "-"
 
 
-def check_writable(where: str) -> None:
+def check_writable(where: str, option: str = "--json") -> None:
     """Raise ConfigError where JSON could not be written to this path at the end of a run."""
     if where in ("", STDOUT):
         return
     path = Path(where)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(
-            f"--json: must be a file that can be written, or - for standard output, not {where}"
+            f"{option}: must be a file that can be written, or - for standard output, not {where}"
         )
 
 

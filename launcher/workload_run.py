@@ -59,8 +59,8 @@ class WorkloadRun:
             flows = [flow for flow in self.flows if flow.phase == number]
             await self.watcher.before_phase()
             self.watcher.phase_started(number, [flow.entry for flow in flows])
-            await _together(self._expect(flow) for flow in flows)
-            await _together(self._transfer(flow) for flow in flows if flow.state not in _ENDED)
+            await _together(self.expect(flow) for flow in flows)
+            await _together(self.transfer(flow) for flow in flows if flow.state not in _ENDED)
 
     def abandon(self, why: str) -> None:
         """Account for the flows that were under way when the run was ended."""
@@ -68,7 +68,8 @@ class WorkloadRun:
             if flow.state not in ("waiting", *_ENDED):
                 self._fail(flow, why)
 
-    async def _expect(self, flow: Flow) -> None:
+    async def expect(self, flow: Flow) -> None:
+        """Have a flow's receiver ready."""
         entry = flow.entry
         flow.state = "expecting"
         try:
@@ -79,7 +80,8 @@ class WorkloadRun:
         except PeerGone as error:
             await self._give_up(flow, error)
 
-    async def _transfer(self, flow: Flow) -> None:
+    async def transfer(self, flow: Flow) -> None:
+        """Send a flow whose receiver is ready, and account for it."""
         entry, ask = flow.entry, self.supervisor.ask
         try:
             flow.state = "sending"

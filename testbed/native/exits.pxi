@@ -31,7 +31,7 @@ cdef class ExitMailbox:
 
     cdef Pinned page
     cdef exit_page* p
-    cdef uint32_t number
+    cdef uint32_t number, told
 
     def __init__(self, Pinned page):
         self.page = page
@@ -58,6 +58,11 @@ cdef class ExitMailbox:
             self.tell(reason, syndrome, gpa, data)
         store_release_u32(&self.p.exit_request, self.number)
 
+    cdef void tell_entry(self) noexcept:
+        if self.told != self.number:  # whoever waits asks again
+            self.told = self.number
+            trace_put(TRACE_ENTRY, 0, 0, self.p.exit_result, 0, 0, 0)
+
     cdef void tell(self, uint32_t reason, uint64_t syndrome, uint64_t gpa, uint64_t data) noexcept:
         if not reason and (syndrome & _MMIO_MASK) == _MMIO:
             trace_put(TRACE_EXIT, 0, 0, (syndrome & VCPU_PAGE_ESR_WNR_MASK) != 0, gpa, data, syndrome)
@@ -74,7 +79,8 @@ cdef class ExitMailbox:
         cdef bint done
         cdef int64_t end
         if load_acquire_u32(&self.p.exit_reply) == self.number:
-            trace_event(TRACE_ENTRY, 0, self.p.exit_result, 0, 0, 0)
+            if trace_on():
+                self.tell_entry()
             return True
         if spin_ns <= 0:
             return False
@@ -85,8 +91,8 @@ cdef class ExitMailbox:
                 done = load_acquire_u32(&self.p.exit_reply) == self.number
                 if done or monotonic_ns() >= end:
                     break
-        if done:
-            trace_event(TRACE_ENTRY, 0, self.p.exit_result, 0, 0, 0)
+        if done and trace_on():
+            self.tell_entry()
         return done
 
     @property

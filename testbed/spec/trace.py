@@ -39,10 +39,11 @@ FRAME_FLOW_LSB: Final = 48
 
 Kind = Literal[
     "gpa", "hpa", "hva", "iova", "ipa", "number", "hex", "intid", "stream", "pools",
-    "lr", "port", "access", "request", "yes", "process", "woken_by", "register",
+    "lr", "port", "access", "request", "yes", "process", "woken_by", "register", "reason",
 ]  # fmt: skip
-"""What an argument is. access: 0 a load, 1 a store; request: `dma_request.KIND_*`; process: CRC-32 of its
-name; pools: a bit each, and WIRE; port: of a bridge, as a number modulo 2^64; lr: an image of ICH_LR<n>_EL2.
+"""What an argument is. access: 0 a load, 1 a store; reason: `vcpu_page.EXIT_*`; request:
+`dma_request.KIND_*`; process: CRC-32 of its name; pools: a bit each, and the wire behind them; port: of a
+bridge, modulo 2^64; lr: an image of ICH_LR<n>_EL2.
 """
 Group = Literal["driver", "doorbell", "loop", "exit", "device", "address", "dma", "wire", "interrupt"]
 WOKEN_BY_BELL: Final = 0
@@ -102,13 +103,13 @@ EXIT: Final = Event(32, "exit", "exit",
     "stage 2 maps nothing at {gpa}: the vCPU exits, {access} of {value}, ESR_EL2 {esr}",
     access="access", gpa="gpa", value="hex", esr="hex")
 EXIT_OTHER: Final = Event(33, "exit", "exit_other",
-    "the vCPU exits for reason {reason}, syndrome {esr}", reason="number", esr="hex", value="hex")
+    "the vCPU exits for {reason}, syndrome {esr}", reason="reason", esr="hex", value="hex")
 EXIT_DECODED: Final = Event(34, "exit", "exit_decoded",
     "decodes the exit of {guest}: {access} of {value} at {gpa}",
     guest="process", access="access", gpa="gpa", value="hex")
 EXIT_TAKEN: Final = Event(35, "exit", "exit_taken",
-    "takes the exit of {guest} for reason {reason}, syndrome {esr}",
-    guest="process", reason="number", esr="hex", value="hex")
+    "takes the exit of {guest} for {reason}, syndrome {esr}",
+    guest="process", reason="reason", esr="hex", value="hex")
 EXIT_ANSWERED: Final = Event(36, "exit", "exit_answered",
     "answers the exit of {guest} with {result}: the vCPU may enter", guest="process", result="hex")
 ENTRY: Final = Event(37, "exit", "entry", "the vCPU is in the guest again, with {result}", result="hex")
@@ -173,13 +174,13 @@ MSI_WRITTEN: Final = Event(100, "interrupt", "msi_written",
     "the message of device {stream} is a write to GITS_TRANSLATER at {hpa}: event {data}",
     stream="stream", data="number", hpa="hpa")
 ITS_PHYSICAL: Final = Event(101, "interrupt", "its_physical",
-    "the ITS: event {data} of device {stream} is physical LPI {intid}, for the hypervisor",
+    "the ITS: event {data} of device {stream} is physical {intid}, for the hypervisor",
     stream="stream", data="number", intid="intid")
 ITS_VIRTUAL: Final = Event(102, "interrupt", "its_virtual",
-    "the ITS: event {data} of device {stream} is virtual LPI {intid} of vPE {vpe}: into the guest",
+    "the ITS: event {data} of device {stream} is virtual {intid} of vPE {vpe}: into the guest",
     stream="stream", data="number", intid="intid", vpe="number")
 LPI_TAKEN: Final = Event(103, "interrupt", "lpi_taken",
-    "the hypervisor takes physical LPI {intid}", intid="intid")
+    "the hypervisor takes physical {intid}", intid="intid")
 EXIT_FORCED: Final = Event(104, "interrupt", "exit_forced",
     "the vCPU {guest} runs: has it exit", guest="process")
 VCPU_CLAIMED: Final = Event(105, "interrupt", "vcpu_claimed",
@@ -193,7 +194,7 @@ ACKNOWLEDGED: Final = Event(108, "interrupt", "acknowledged",
 HANDLER: Final = Event(109, "interrupt", "handler", "the guest's handler of {intid} begins", intid="intid")
 ENDED: Final = Event(110, "interrupt", "ended", "the guest ends {intid} (ICV_EOIR1_EL1)", intid="intid")
 VPE_POSTED: Final = Event(111, "interrupt", "vpe_posted",
-    "sets virtual LPI {intid} pending in the page of a vPE that is resident: {resident}",
+    "sets virtual {intid} pending; the vPE is resident: {resident}",
     intid="intid", resident="yes")
 # fmt: on
 
