@@ -44,7 +44,7 @@ def change(
         list[str], typer.Argument(metavar="KEY VALUE...", help="What to change.", show_default=False)
     ],
 ) -> None:
-    """Change settings: mac ADDRESS, vlan ID, rate RATE, spoof-check on, trust on, link down."""
+    """Change settings: mac ADDRESS, vlan ID, rate RATE, spoof-check on, trust on, drop on, link down."""
     from launcher.service import ask
     from launcher.vf_requests import Changed, ChangeVf
     from testbed.messages.control import VfChanges
@@ -109,5 +109,6 @@ _KEYS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "rate": ("rate_bits_per_second", _rate),
     "spoof-check": ("spoof_check", _switch("on", "off")),
     "trust": ("trust", _switch("on", "off")),
+    "drop": ("drop", _switch("on", "off")),
     "link": ("link", _switch("up", "down")),
 }

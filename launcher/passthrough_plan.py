@@ -43,7 +43,8 @@ TABLES_BYTES: Final = 4 << 20
 """Of the SMMU and the ITS of a host."""
 PHYSICAL_MEMORY_BYTES: Final = 8 << 20
 """Of a physical function: rings and buffers of the uplink."""
-DMA_SLOTS: Final = 1024
+DMA_SLOTS: Final = 4096
+"""Requests that a function may have under way."""
 ITS_FRAMES_BYTES: Final = BLOCK_SIZE_BYTES
 """Set aside at the end of a host's physical addresses."""
 VPT_BYTES: Final = 1 << VPT_ALIGN_BITS

@@ -44,7 +44,8 @@ def _state(vf: VfState) -> str:
 
 
 def _checks(vf: VfState) -> str:
-    return ("spoof-check" if vf.spoof_check else "no spoof-check") + (", trusted" if vf.trust else "")
+    said = ["spoof-check" if vf.spoof_check else "no spoof-check"]
+    return ", ".join(said + ["trusted"] * vf.trust + ["drops"] * vf.drop)
 
 
 def _rate(bits_per_second: int) -> str:

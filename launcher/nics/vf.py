@@ -48,6 +48,8 @@ class VfSection(NicSection):
     """Drop what it sends with another's address or VLAN."""
     trust: Boolean = False
     """Let it change its address and hear every multicast frame."""
+    drop: Boolean = False
+    """Drop frames for which it has no descriptors at once, instead of holding their senders back a while."""
     promiscuous: Boolean = False
     """Give it a copy of every frame that the NIC's other functions get or send (unsafe: promiscuous)."""
 
@@ -74,7 +76,7 @@ class VfSection(NicSection):
     def resolve(self, mac: str) -> "Vf":
         """Return the NIC of the topology; which function it is comes later."""
         rate = self.rate.bits_per_second if self.rate else 0.0
-        settings = VfSettings(self.vlan, int(rate), self.spoof_check, self.trust, self.promiscuous)
+        settings = VfSettings(self.vlan, int(rate), self.spoof_check, self.trust, self.drop, self.promiscuous)
         return Vf(mac=mac, mtu=self.mtu, nic=self.nic, ring_size=self.ring_size, settings=settings)
 
 
@@ -86,6 +88,7 @@ class VfSettings:
     rate_bits_per_second: int = 0
     spoof_check: bool = True
     trust: bool = False
+    drop: bool = False
     promiscuous: bool = False
 
 
@@ -150,6 +153,7 @@ class Vf(NicRecord):
             rate_bits_per_second=settings.rate_bits_per_second,
             spoof_check=settings.spoof_check,
             trust=settings.trust,
+            drop=settings.drop,
             promiscuous=settings.promiscuous,
         )
 

@@ -137,6 +137,8 @@ class VfState(msgspec.Struct, frozen=True, kw_only=True):
     """0: no limit."""
     spoof_check: bool
     trust: bool
+    drop: bool
+    """Frames for which it has no descriptors are dropped at once."""
     link: bool
     running: bool
     """Its driver is up and may send."""
@@ -165,6 +167,7 @@ class VfChanges(msgspec.Struct, frozen=True, kw_only=True):
     rate_bits_per_second: int | None = None
     spoof_check: bool | None = None
     trust: bool | None = None
+    drop: bool | None = None
     link: bool | None = None
 
 

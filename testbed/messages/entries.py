@@ -287,6 +287,8 @@ class VfSettingsEntry(Entry, frozen=True, kw_only=True):
     rate_bits_per_second: int = 0
     spoof_check: bool = True
     trust: bool = False
+    drop: bool = False
+    """What finds no descriptor is dropped at once."""
     promiscuous: bool = False
     link: bool = True
 
@@ -351,7 +353,7 @@ class DmaEntry(Entry, frozen=True, kw_only=True):
     """Name of the NIC's process."""
     functions: tuple[DmaFunctionEntry, ...]
     """The PF first, then the VFs."""
-    slots: int = 1024
+    slots: int
     """Of each function's ring, a power of two."""
     ats: bool = False
     """The NIC caches translations and moves bytes itself."""

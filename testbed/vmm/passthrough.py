@@ -249,6 +249,7 @@ def _settings(entry: VfSettingsEntry) -> VfSettings:
         rate_bits_per_second=entry.rate_bits_per_second,
         spoof_check=entry.spoof_check,
         trust=entry.trust,
+        drop=entry.drop,
         promiscuous=entry.promiscuous,
         link=entry.link,
     )

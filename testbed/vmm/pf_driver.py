@@ -196,7 +196,7 @@ class PfDriver:
         registers.write("MRQC", field("MRQC", "MRQ_ENABLE").put(igb.MRQ_VMDQ))
         registers.write("VFRE", self._enabled())
         registers.write("VFTE", self._enabled())
-        registers.write("QDE", 0)  # a full receiver holds its sender back instead of losing frames
+        self._set_drops()
         registers.write("RLPML", igb.REGISTERS["RLPML"].reset)
         self._filters.set_mirrors(vf.number for vf in self.vfs if vf.settings.promiscuous)
         self._set_anti_spoof()
@@ -371,6 +371,7 @@ class PfDriver:
         vf = self.vfs[number]
         before, vf.settings = vf.settings, settings
         self._set_anti_spoof()
+        self._set_drops()
         self._set_rate(vf)
         restart = before.mac != settings.mac or before.vlan != settings.vlan or before.link != settings.link
         if restart:  # its driver has to ask anew for all that it had
@@ -425,6 +426,13 @@ class PfDriver:
         checked = sum(1 << vf.number for vf in self.vfs if vf.settings.spoof_check)
         value = field("DTXSWC", "MACAS").put(checked) | field("DTXSWC", "VLANAS").put(checked)
         self.registers.write("DTXSWC", value | mask("DTXSWC", "LOOPBACK_EN"))
+
+    def _set_drops(self) -> None:
+        """§8.14: by default a full receiver holds its sender back instead of losing frames."""
+        queues = (
+            igb.vf_queue(vf.number, n) for vf in self.vfs if vf.settings.drop for n in range(igb.VF_QUEUES)
+        )
+        self.registers.write("QDE", sum(1 << queue for queue in queues))
 
     def _set_rate(self, vf: Vf) -> None:
         """§8.12: the link's rate divided by RF; both queues of the virtual function have it."""

@@ -18,6 +18,7 @@ class VfSettings:
     """What the operator wants.
 
     mac: six bytes, zeros: the virtual function chooses. vlan: 0: none. rate_bits_per_second: 0: no limit.
+    drop: a frame for which it has no descriptors is dropped, and holds no sender back.
     """
 
     mac: bytes = bytes(6)
@@ -25,6 +26,7 @@ class VfSettings:
     rate_bits_per_second: int = 0
     spoof_check: bool = True
     trust: bool = False
+    drop: bool = False
     promiscuous: bool = False
     link: bool = True
 

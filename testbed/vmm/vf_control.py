@@ -83,6 +83,7 @@ def _state(vf: Vf, guest: str) -> VfState:
         rate_bits_per_second=settings.rate_bits_per_second,
         spoof_check=settings.spoof_check,
         trust=settings.trust,
+        drop=settings.drop,
         link=settings.link,
         running=vf.running,
         resets=counts.resets,

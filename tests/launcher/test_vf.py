@@ -18,6 +18,7 @@ from tests.messages.test_control import VF
     [
         ("link down", {"link": False}),
         ("link up trust on", {"link": True, "trust": True}),
+        ("drop on", {"drop": True}),
         ("mac 02:AA:00:00:00:01 vlan 7", {"mac": "02:AA:00:00:00:01", "vlan": 7}),
         ("rate 100Mbit spoof-check off", {"rate_bits_per_second": 100_000_000, "spoof_check": False}),
         ("rate 0 vlan 0", {"rate_bits_per_second": 0, "vlan": 0}),

@@ -41,7 +41,8 @@ from tests.guest.rig_driver import flow
 
 VF: Final = VfState(
     number=0, guest="a", mac="02:00:00:00:00:01", vlan=7, rate_bits_per_second=10**9, spoof_check=True,
-    trust=False, link=True, running=True, resets=1, messages=10, refused=0, throttled=0, spoof_events=0,
+    trust=False, drop=False, link=True, running=True, resets=1, messages=10, refused=0, throttled=0,
+    spoof_events=0,
 )  # fmt: skip
 TO_PROCESS: Final = [
     Expect(flow=flow()),

@@ -49,6 +49,7 @@ NIC: Final = NicState(
             vlan=7,
             rate_bits_per_second=10**9,
             spoof_check=True,
+            drop=False,
             trust=False,
             link=True,
             running=True,

@@ -289,6 +289,14 @@ def test_settings_of_ip_link_reach_the_switch() -> None:
     assert [state.rates_bits_per_second[queue] for queue in (0, 8, 1)] == [100_000_000, 100_000_000, None]
 
 
+def test_functions_that_drop_have_it_for_both_queues_and_others_hold_senders_back() -> None:
+    pf = PfMachine(VfSettings(), VfSettings(drop=True))
+    assert pf.nic.state.drop_queues == 1 << 1 | 1 << 9
+    pf.driver.configure(0, VfSettings(drop=True))
+    pf.driver.configure(1, VfSettings())
+    assert pf.nic.state.drop_queues == 1 << 0 | 1 << 8
+
+
 @pytest.mark.parametrize("rate", [1_000_000, 33_000_000, 999_999_999, 1_000_000_000])
 def test_a_rate_is_met_within_a_percent(rate: int) -> None:
     pf = PfMachine(VfSettings(rate_bits_per_second=rate))
