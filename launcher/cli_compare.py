@@ -28,8 +28,9 @@ def compare(
     html: Annotated[
         str, typer.Option("--html", metavar="FILE", help="Write a report there: one file, charts inside.")
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="Length of each measurement.")] = 0.2,
+    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="Length of each measurement.")] = 0.1,
     repetitions: Annotated[int, typer.Option(min=1, help="How often to run every way, in turn.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each time it runs.")] = 2,
     way: Annotated[
         list[str] | None, typer.Option(metavar="WAY", help="Only this way; repeat. Default: all of them.")
     ] = None,
@@ -48,7 +49,7 @@ def compare(
     from launcher.table import console
 
     told = console(stderr=True).print
-    settings = Settings(seconds=seconds, repetitions=repetitions, ways=tuple(way or WAYS))
+    settings = Settings(seconds=seconds, repetitions=repetitions, rounds=rounds, ways=tuple(way or WAYS))
     look = (lambda ways: lecture_of(ways, told)) if table else None
     command = shlex.join(["virtbed", *sys.argv[1:]])
     compared = run_comparison(settings, told, look, command)

@@ -1,7 +1,7 @@
 """`virtbed compare`: the same work over every way of a guest's frames, measured in turn, several times over.
 
 Every repetition runs every way once, so that what disturbs the machine for a while disturbs them all; a
-figure is the median of the repetitions, with minimum and maximum. Not modelled: machines whose clock rate
+figure is the median of the measurements, with minimum and maximum. Not modelled: machines whose clock rate
 changes between repetitions.
 """
 
@@ -57,7 +57,7 @@ def measure_ways(
     found: dict[str, dict[Step, list[Sample]]] = {name: {s: [] for s in steps()} for name in plans}
     for number in range(1, settings.repetitions + 1):
         for name, plan in plans.items():
-            for step, sample in _run(plan, roles).items():
+            for step, sample in _run(plan, settings.rounds, roles):
                 found[name][step].append(sample)
         to_wire = Step(place="wire", kind="pktgen", frame_bytes=60)
         rates = (
@@ -69,21 +69,22 @@ def measure_ways(
 
 
 def _plan(way: Way, settings: Settings) -> Plan:
-    text = msgspec.json.encode(topology(way, settings.seconds)).decode()
+    text = msgspec.json.encode(topology(way, settings.seconds, settings.rounds)).decode()
     return plan_fitting(parse_topology(text, "compare"))
 
 
-def _run(plan: Plan, roles: Mapping[str, str]) -> dict[Step, Sample]:
+def _run(plan: Plan, rounds: int, roles: Mapping[str, str]) -> list[tuple[Step, Sample]]:
     meter = PhaseMeter()
     holder = Holder(plan.topology, os.getpid(), "bench", time.time())
     result = run_plan(plan, holder, meter, roles)
     if result.exit_code:
         raise BenchFailed(result)
     kinds = {process.name: process.role for process in result.processes}
-    return {
-        step: _sample(step, phase, kinds, result.machine)
-        for step, phase in zip(steps(), meter.phases, strict=True)
-    }
+    made = [step for _ in range(rounds) for step in steps()]
+    return [
+        (step, _sample(step, phase, kinds, result.machine))
+        for step, phase in zip(made, meter.phases, strict=True)
+    ]
 
 
 def _sample(step: Step, phase: Phase, kinds: Mapping[str, str], where: Machine) -> Sample:

@@ -19,9 +19,12 @@ SCHEMA: Final = 1
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
-    seconds: float = 0.2
+    seconds: float = 0.1
     """Of each measurement."""
     repetitions: int = 4
+    """How often every way is brought up."""
+    rounds: int = 2
+    """How often everything is measured then."""
     ways: tuple[str, ...] = tuple(WAYS)
 
     def check(self) -> None:

@@ -37,7 +37,8 @@ def comparison_view(compared: Comparison) -> RenderableType:
     else:
         parts.append("[green]the order holds, and no guest with a function left for its vmm in traffic[/]")
     minute = figures.seconds(compared.seconds)
-    runs = figures.plural(compared.settings.repetitions, "repetition")
+    settings = compared.settings
+    runs = figures.plural(settings.repetitions * settings.rounds, "measurement")
     parts.append(f"[dim]medians of {runs}, {minute}; load average before: {compared.load_average:g}[/]")
     return Group(*parts)
 

@@ -101,14 +101,14 @@ def steps() -> Iterator[Step]:
             yield Step(place=place, kind="pktgen", frame_bytes=frame_bytes)
 
 
-def topology(way: Way, seconds: float) -> dict[str, Any]:
-    """Return the topology file of a way; each measurement takes so many seconds."""
+def topology(way: Way, seconds: float, rounds: int = 1) -> dict[str, Any]:
+    """Return the topology file of a way; every measurement is made so often, for so many seconds each."""
     guests = {name: _guest(way, host) for name, host in _GUESTS.items()}
     return {
         "name": f"compare-{way.name}-{os.getpid()}",
         "hosts": {f"h{host}": _host(way, host) for host in range(_HOSTS)},
         "guests": guests,
-        "workloads": [_flow(step, seconds) for step in steps()],
+        "workloads": [_flow(step, seconds) for _ in range(rounds) for step in steps()],
     }
 
 

@@ -91,16 +91,17 @@ def _head(compared: Comparison) -> str:
     )
     return (
         "<header><h1>Emulation, paravirtualization, passthrough</h1>"
-        '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on '
-        "one machine: "
-        f"{escape(machine.cpu)}, {number(machine.cpus, str(machine.cpus))} processors, "
-        f"{escape(machine.time)}. "
-        f"Every figure is the median of {number(settings.repetitions, str(settings.repetitions))} "
-        f"repetitions "
-        f"of {number(settings.seconds, f'{settings.seconds:g}')} s each, in which every way had its turn; "
-        "thin lines go from the least to the most.</p>"
+        '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on one '
+        f"machine: {escape(machine.cpu)}, {_count(machine.cpus)} processors, {escape(machine.time)}. "
+        f"Every way had its turn {_count(settings.repetitions)} times, and was measured "
+        f"{_count(settings.rounds)} times each, for {number(settings.seconds, f'{settings.seconds:g}')} s: "
+        "figures are medians, thin lines go from the least to the most.</p>"
         f"{problems}{good}</header>"
     )
+
+
+def _count(value: int) -> str:
+    return number(value, str(value))
 
 
 def _order(order: Iterable[MethodOrder]) -> str:
@@ -253,13 +254,12 @@ def _repetitions(compared: Comparison) -> str:
         for name, way in compared.ways.items()
     }
     legend = "".join(f'<span class="{method}">{method}</span>' for method in METHODS)
-    chart = lines(series, "Frames a second to the wire, by repetition", "")
+    chart = lines(series, "Frames a second to the wire, by measurement", "")
     return (
-        "<section><h2>How much it varies</h2><p>Frames of 60 bytes a second to the wire in each "
-        "repetition, every "
-        "way a line; a step upwards is ten times as many.</p>"
+        "<section><h2>How much it varies</h2><p>Frames of 60 bytes a second to the wire in each measurement, "
+        "every way a line; a step upwards is ten times as many.</p>"
         f'<figure class="card"><p class="legend">{legend}</p>{chart}'
-        "<figcaption>Repetitions, one after another.</figcaption></figure></section>"
+        "<figcaption>Measurements, one after another.</figcaption></figure></section>"
     )
 
 
@@ -301,7 +301,7 @@ def _repeat(compared: Comparison) -> str:
     machine, gib = compared.machine, compared.machine.memory_bytes / (1 << 30)
     facts = {
         "processor": escape(machine.cpu),
-        "processors": number(machine.cpus, str(machine.cpus)),
+        "processors": _count(machine.cpus),
         "memory": number(machine.memory_bytes, f"{gib:.1f} GiB"),
         "kernel": escape(machine.kernel),
         "Python": escape(machine.python),

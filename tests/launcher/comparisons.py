@@ -44,7 +44,7 @@ def comparison(factor: float = 1.0) -> Comparison:
     }
     return Comparison(
         schema=SCHEMA,
-        settings=Settings(seconds=0.125, repetitions=3),
+        settings=Settings(seconds=0.125, repetitions=3, rounds=1),
         ways=measured,
         order=order,
         lecture=Lecture(rows=(Row(name="interposition", experiment="a capture", cells=cells),)),

@@ -101,7 +101,7 @@ def test_the_table_has_ways_order_and_what_did_not_hold() -> None:
     console = Console(width=200, file=io.StringIO())
     with console.capture() as capture:
         console.print(comparison_view(comparison(factor=0.1)))
-    for part in (*WAYS, "does not hold", "7 of 7 <frames>", "lecture: no", "because", "3 repetitions"):
+    for part in (*WAYS, "does not hold", "7 of 7 <frames>", "lecture: no", "because", "3 measurements"):
         assert part in capture.get()
 
 
