@@ -1,20 +1,24 @@
 """Resolves the workloads of a topology file into flows between NICs, and checks that they can run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
 from launcher.capture import Capture, inspect_capture
+from launcher.interrupt_flows import InterruptFlows
 from launcher.nics import Nic
 from launcher.problems import Path, did_you_mean
 from launcher.schema import (
     FlowSection,
+    IpiSection,
     NetnsSection,
     PktgenSection,
     ReplaySection,
     RrSection,
+    TimerSection,
     TopologySection,
+    Workload,
 )
 from launcher.topology_records import End, Flow, Guest
 from launcher.units import DURATION_UNITS, FULL_SPEED, shown
@@ -56,7 +60,7 @@ class _Flows:
     _names: dict[str, int] = field(default_factory=dict)
     _captures: dict[FilePath, Capture | str] = field(default_factory=dict)
 
-    def phase(self, index: int, sections: Sequence[AnyFlow | NetnsSection]) -> tuple[Flow, ...]:
+    def phase(self, index: int, sections: Sequence[Workload]) -> tuple[Flow, ...]:
         flows: list[Flow] = []
         replays: dict[tuple[End, End], Path] = {}
         sunk: dict[End, tuple[Path, Flow]] = {}
@@ -66,6 +70,9 @@ class _Flows:
         for i, section in enumerate(sections):
             path: Path = ("workloads", index, i) if is_list else ("workloads", index)
             if isinstance(section, NetnsSection):
+                continue
+            if isinstance(section, TimerSection | IpiSection):
+                flows += self._interrupts(path, section)
                 continue
             flow = self._flow(path, section) if self.checked.intact_at(path) else None
             if flow is None:
@@ -78,6 +85,12 @@ class _Flows:
             if flow.ends_at:
                 self._taken_apart(path, flow, taken)
         return tuple(flows)
+
+    def _interrupts(self, path: Path, section: TimerSection | IpiSection) -> Iterator[Flow]:
+        resolver = InterruptFlows(self.checked, self.guests)
+        flow = resolver.resolve(path, section) if self.checked.intact_at(path) else None
+        if flow is not None:
+            yield replace(flow, name=self._unique(flow.name))
 
     def _told_apart(self, path: Path, flow: Flow, replays: dict[tuple[End, End], Path]) -> None:
         first = replays.setdefault((flow.source, flow.destination), path)

@@ -82,6 +82,8 @@ def flow_line(flow: FlowResult) -> str:
     name = escape(flow.name)
     if flow.failed:
         return f"[red]{name} failed[/]: {escape(flow.failed)}"
+    if flow.is_interrupts:
+        return _interrupts_line(flow)
     wrong = [
         f"{number:,} {what}"
         for number, what in (
@@ -241,6 +243,16 @@ class LiveView(PlainView):
         return table
 
 
+def _interrupts_line(flow: FlowResult) -> str:
+    wrong = [
+        f"{number:,} {what}" for number, what in ((flow.lost, "lost"), (flow.spurious, "spurious")) if number
+    ]
+    said = f"[red]{', '.join(wrong)}[/]" if wrong else "[green]none lost or spurious[/]"
+    p50_us = (flow.latency_us or {}).get("p50", 0)
+    taken = f"{escape(flow.name)}: {flow.received:,} interrupts in {figures.seconds(flow.seconds)}"
+    return f"{taken}, {said}, p50 {p50_us:,.1f} us"
+
+
 def _interest(flow: Flow) -> tuple[int, int]:
     """Flows under way first, then those that failed, those to come, those that are done."""
     if flow.result:
@@ -252,6 +264,10 @@ def _received(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:
     """Return what the NIC has received at which a flow ends, or the sink."""
     if flow.ends_on_wire:
         return counters.get(flow.destination, {}).get("wire.unclaimed", 0)
+    if flow.is_interrupts:
+        number = flow.destination_vcpu
+        vcpu = f"vcpu{number}." if number else ""
+        return counters.get(flow.destination, {}).get(f"{vcpu}interrupts.{flow.kind}", 0)
     counted = f"{flow.source}.nic{flow.source_nic}.frames_in"
     name = counted if flow.is_sunk else f"nic{flow.destination_nic}.rx_frames"
     each_vcpus = counters.get(flow.destination, {}).items()

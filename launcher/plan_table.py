@@ -84,7 +84,7 @@ def _flow_table(phases: Iterable[Iterable[FlowEntry]]) -> Table:
                 str(number),
                 escape(flow.name),
                 flow.kind,
-                escape(f"{flow.source}.nic{flow.source_nic}"),
+                escape(_sender(flow)),
                 escape(_receiver(flow)),
                 escape(flow.capture) or ", ".join(f"{size} bytes" for size in flow.frame_bytes),
                 _until(flow),
@@ -93,7 +93,17 @@ def _flow_table(phases: Iterable[Iterable[FlowEntry]]) -> Table:
     return table
 
 
+def _sender(flow: FlowEntry) -> str:
+    return (
+        f"{flow.source}.vcpu{flow.source_vcpu}"
+        if flow.is_interrupts
+        else f"{flow.source}.nic{flow.source_nic}"
+    )
+
+
 def _receiver(flow: FlowEntry) -> str:
+    if flow.is_interrupts:
+        return f"{flow.destination}.vcpu{flow.destination_vcpu}"
     if flow.is_sunk:
         return f"sink in {flow.destination}"
     if flow.ends_on_wire:
@@ -105,10 +115,16 @@ def _receiver(flow: FlowEntry) -> str:
 def _until(flow: FlowEntry) -> str:
     if flow.kind == "replay":
         return figures.plural(flow.loops, "loop")
-    return figures.plural(flow.count, "frame") if flow.count else format_duration(flow.duration_ns)
+    return (
+        figures.plural(flow.count, "interrupt" if flow.is_interrupts else "frame")
+        if flow.count
+        else format_duration(flow.duration_ns)
+    )
 
 
 def _rate(flow: FlowEntry) -> str:
+    if flow.is_interrupts:
+        return f"every {format_duration(flow.interval_ns)}"
     if flow.captured_times:
         return "captured times"
     return f"{flow.frames_per_second:,.0f} frames/s" if flow.frames_per_second else "full speed"

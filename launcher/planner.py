@@ -287,7 +287,26 @@ def _through(topology: Topology, flow: Flow) -> Iterator[str]:
         yield from [iommu_name(host.name), *passed] if passed else []
 
 
+def _interrupts(flow: Flow, flow_id: int, host: str) -> FlowEntry:
+    return FlowEntry(
+        id=flow_id,
+        name=flow.name,
+        kind=flow.kind,
+        source=flow.source.guest,
+        destination=flow.destination.guest,
+        source_vcpu=flow.vcpus[0],
+        destination_vcpu=flow.vcpus[1],
+        interval_ns=flow.interval_ns,
+        duration_ns=flow.duration_ns,
+        count=flow.count,
+        through=(vmm_name(host),),
+    )
+
+
 def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
+    if flow.interval_ns:
+        return _interrupts(flow, flow_id, guests[flow.source.guest].host)
+
     def nic(end: End) -> Nic:
         return guests[end.guest].nics[end.nic]
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from launcher import figures, rundir, usage
 from launcher.service import FlowStatus, Ps, TopologyStatus, ask
-from launcher.table import flow_table, new_table
+from launcher.table import flow_table, interrupts_table, new_table
 from testbed.errors import VirtbedError
 
 
@@ -119,7 +119,10 @@ def _one(topology: Status) -> RenderableType:
         table.add_row(escape(process.name), process.role, process.state, pid, cpu, memory)
     head = f"[bold]{escape(topology.name)}[/] {topology.state}, up {figures.seconds(topology.seconds)}"
     parts: list[RenderableType] = [head, "", table]
-    if done := [flow.result for flow in topology.flows if flow.result]:
-        parts += ["", flow_table(done)]
+    done = [flow.result for flow in topology.flows if flow.result]
+    if frames := [flow for flow in done if not flow.is_interrupts]:
+        parts += ["", flow_table(frames)]
+    if interrupts := [flow for flow in done if flow.is_interrupts]:
+        parts += ["", interrupts_table(interrupts)]
     parts += [f"flow {escape(flow.name)}: {flow.state}" for flow in topology.flows if not flow.result]
     return Group(*parts)

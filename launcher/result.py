@@ -52,7 +52,7 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     """
 
     name: str
-    kind: Literal["replay", "pktgen", "rr"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
     phase: int
     """From 1."""
     source: str
@@ -60,25 +60,34 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     frame_bytes: float
     """Of the frames that arrived, the mean where sizes differ."""
     sent: int = 0
-    """Frames given to the device; for rr, requests."""
+    """Frames given to the device; for rr, requests; for timer and ipi, interrupts."""
     received: int = 0
-    """Good frames that arrived; for rr, requests answered."""
+    """Good frames that arrived; for rr, requests answered; for timer and ipi, interrupts taken."""
     lost: int = 0
     reordered: int = 0
     corrupted: int = 0
     duplicated: int = 0
+    spurious: int = 0
+    """Interrupts taken that nobody had sent."""
     seconds: float = 0.0
     frames_per_second: float = 0.0
     bits_per_second: float = 0.0
+    interrupts_per_second: float = 0.0
     latency_us: dict[str, float] | None = None
-    """p50, p99, p999 of a request's round trip."""
+    """p50, p99, p999: of a request's round trip; of an interrupt from source to handler's first line."""
     failed: str | None = None
     """Why the flow did not come to its end."""
 
     @property
     def good(self) -> bool:
         """Whether the flow came to its end and every frame arrived once, whole and in order."""
-        return not (self.failed or self.lost or self.reordered or self.corrupted or self.duplicated)
+        wrong = self.lost or self.reordered or self.corrupted or self.duplicated or self.spurious
+        return not (self.failed or wrong)
+
+    @property
+    def is_interrupts(self) -> bool:
+        """It has no frames."""
+        return self.kind in ("timer", "ipi")
 
 
 class ProcessResult(Record, frozen=True, kw_only=True):
@@ -168,6 +177,8 @@ def flow_result(flow: FlowEntry, phase: int, sent: Sent, received: Received) -> 
     What was sent and neither arrived whole nor arrived corrupted is lost; a duplicate makes up for no loss,
     but is told.
     """
+    if flow.is_interrupts:
+        return _interrupts_result(flow, phase, sent, received)
     is_rr = flow.kind == "rr"
     arrived = sent.answered if is_rr else received.received
     seconds = sent.seconds if is_rr else received.seconds
@@ -187,6 +198,24 @@ def flow_result(flow: FlowEntry, phase: int, sent: Sent, received: Received) -> 
         seconds=seconds,
         frames_per_second=_rate(arrived, seconds),
         bits_per_second=_rate(received.bytes * _BITS_PER_BYTE, seconds),
+        latency_us=_latency_us(sent.latency_ns),
+    )
+
+
+def _interrupts_result(flow: FlowEntry, phase: int, sent: Sent, received: Received) -> FlowResult:
+    return FlowResult(
+        name=flow.name,
+        kind=flow.kind,
+        phase=phase,
+        source=flow.source,
+        destination=flow.destination,
+        frame_bytes=0,
+        sent=sent.sent,
+        received=received.received,
+        lost=max(0, sent.sent - received.received),
+        spurious=received.duplicated,
+        seconds=sent.seconds,
+        interrupts_per_second=_rate(received.received, sent.seconds),
         latency_us=_latency_us(sent.latency_ns),
     )
 

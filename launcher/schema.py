@@ -47,6 +47,7 @@ DRIVERS: Final = ("virtio-net", "e1000", "vf")
 """The kinds of NIC that a guest may have a driver for."""
 UNSAFE_WORDS: Final = ("no-iommu", "shared-mac", "promiscuous")
 """What `unsafe` of a host may say."""
+_INTERVAL_MIN_NS: Final = 10 * DURATION_UNITS["us"]
 VFS_MAX: Final = 7
 """Of an 82576's eight pools the physical function keeps one."""
 HOST_NICS_MAX: Final = 16
@@ -228,6 +229,37 @@ class RrSection(TimedSection):
     """Which kind of workload this is."""
 
 
+class InterruptsSection(Section):
+    """What every workload of interrupts has."""
+
+    interval: Annotated[int, duration_between(_INTERVAL_MIN_NS, DURATION_UNITS["min"])] = default("1ms")
+    """From one to the next."""
+    duration: RunTime | None = None
+    """How long. Default: 1s, where no count is given."""
+    count: Count | None = None
+    """How many, instead of a duration."""
+
+
+class TimerSection(InterruptsSection):
+    """Have a vCPU's virtual timer fire: from its time to the handler's first line."""
+
+    kind: Literal["timer"]
+    """Which kind of workload this is."""
+    source: Text = Field(alias="from")
+    """The vCPU: a guest (its first one), or GUEST.vcpuN."""
+
+
+class IpiSection(InterruptsSection):
+    """Interrupt one vCPU of a guest from another (SGI), one at a time."""
+
+    kind: Literal["ipi"]
+    """Which kind of workload this is."""
+    source: Text = Field(alias="from")
+    """The vCPU that sends: a guest (its first one), or GUEST.vcpuN."""
+    destination: Text | None = Field(alias="to", default=None)
+    """The vCPU that is interrupted, GUEST.vcpuN of the same guest. Default: the next one."""
+
+
 class NetnsSection(Section):
     """A Linux network namespace for a guest, from the topology's start to its end; needs root."""
 
@@ -244,8 +276,8 @@ class NetnsSection(Section):
 
 
 Workload = Annotated[
-    ReplaySection | PktgenSection | RrSection | NetnsSection,
-    OneOf(ReplaySection, PktgenSection, RrSection, NetnsSection),
+    ReplaySection | PktgenSection | RrSection | TimerSection | IpiSection | NetnsSection,
+    OneOf(ReplaySection, PktgenSection, RrSection, TimerSection, IpiSection, NetnsSection),
 ]
 
 

@@ -84,6 +84,25 @@ def flow_table(flows: Sequence[FlowResult], *, gap: int = WIDE_GAP) -> Table:
     return table
 
 
+def interrupts_table(flows: Sequence[FlowResult], *, gap: int = WIDE_GAP) -> Table:
+    """Return the flows of interrupts: how many were sent (a timer: fired), what became of them, how soon."""
+    columns = ["sent", "taken", "lost", "spurious", "per second", "p50 us", "p99 us", "p99.9 us", ""]
+    table = new_table("Interrupts", ["flow"], columns, gap=gap)
+    for flow in flows:
+        times = [(flow.latency_us or {}).get(name, 0.0) for name in ("p50", "p99", "p999")]
+        table.add_row(
+            escape(flow.name),
+            figures.count(flow.sent),
+            figures.count(flow.received),
+            _alarm(flow.lost),
+            _alarm(flow.spurious),
+            f"{flow.interrupts_per_second:,.0f}",
+            *(f"{time:,.1f}" for time in times),
+            _verdict(flow),
+        )
+    return table
+
+
 def latency_table(flows: Iterable[FlowResult], *, gap: int = WIDE_GAP) -> Table:
     """Return the round-trip times of the flows that measured them."""
     table = new_table("Latency", ["flow"], ["p50 us", "p99 us", "p99.9 us"], gap=gap)
@@ -186,10 +205,13 @@ def result_view(result: Result, width: int = PLAIN_WIDTH) -> RenderableType:
     """Return the whole result as a person reads it on so many columns."""
     gap = WIDE_GAP if width >= WIDE_COLUMNS else NARROW_GAP
     parts: list[RenderableType] = []
-    if result.flows:
-        parts += [flow_table(result.flows, gap=gap), ""]
-    if any(flow.latency_us for flow in result.flows):
-        parts += [latency_table(result.flows, gap=gap), ""]
+    frames = [flow for flow in result.flows if not flow.is_interrupts]
+    if frames:
+        parts += [flow_table(frames, gap=gap), ""]
+    if interrupts := [flow for flow in result.flows if flow.is_interrupts]:
+        parts += [interrupts_table(interrupts, gap=gap), ""]
+    if any(flow.latency_us for flow in frames):
+        parts += [latency_table(frames, gap=gap), ""]
     if started := [process for process in result.processes if process.pid]:
         parts += [process_table(started, result.counters, gap=gap), ""]
     parts += [*_notable(result.counters), *problem_lines(result), _last_line(result)]

@@ -117,7 +117,7 @@ class Flow:
     """One flow of a workload; both ends are the same NIC where a sink or an echo is behind it."""
 
     name: str
-    kind: Literal["replay", "pktgen", "rr"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
     source: End
     destination: End
     frame_bytes: tuple[int, ...] = ()
@@ -132,6 +132,9 @@ class Flow:
     """The NICs of hosts that its frames pass."""
     ends_at: str = ""
     """The NIC of a host that counts its frames as they come off the wire, instead of `destination`."""
+    vcpus: tuple[int, int] = (0, 0)
+    """Of interrupts: whose timer, or who sends to whom, within the guest that both ends name."""
+    interval_ns: int = 0
 
 
 @dataclass(frozen=True)

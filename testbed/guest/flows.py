@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbed.guest.senders import Senders, VcpuSenders, Work
+from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, TimerWork
 from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
@@ -55,6 +56,7 @@ class Flows:
         self._post: Callable[[Callable[[], None]], None] = _at_once
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
+        self._interrupts: dict[int, InterruptWork] = {}
         """By flow, the NIC at which something of it arrives."""
         self._sending: dict[int, VcpuSenders] = {}
         for receiver in receivers:
@@ -94,6 +96,9 @@ class Flows:
         return min((at for at in due if at is not None), default=None)
 
     def _expect(self, flow: FlowEntry) -> None:
+        if flow.is_interrupts:
+            self._send(Expecting(flow_id=flow.id))
+            return
         receiver = self._receivers[flow.destination_nic]
         receiver.expect(flow)
         self._where[flow.id] = receiver
@@ -116,22 +121,51 @@ class Flows:
             other.post(partial(self._post, known))
 
     def _collect(self, message: Collect) -> None:
+        work = self._interrupts.pop(message.flow_id, None)
+        if work is not None:
+            self._send(work.received())
+            return
         sink = self._where[message.flow_id].sinks[message.flow_id]
         self._collecting[message.flow_id] = _Collecting(message, sink, 0, self._clock())
 
     def _start(self, flow: FlowEntry) -> None:
+        if flow.is_interrupts:
+            self._begin(flow, flow.source_vcpu, self._interrupt_work(flow))
+            return
         receiver = self._receivers[flow.source_nic]
         number = flow.id % len(receiver.driver.queues) % len(self._senders)
         number = number if number in receiver.others else 0
+        self._begin(flow, number, self._work(flow, receiver, number))
+
+    def _begin(self, flow: FlowEntry, number: int, work: Work) -> None:
         vcpu = self._senders[number]
-        work = self._work(flow, receiver, number)
         self._sending[flow.id] = vcpu
         self._once_all_know(lambda: vcpu.post(partial(vcpu.senders.start, flow.id, work)))
 
-    def _work(self, flow: FlowEntry, receiver: Receiver, number: int) -> Work:
+    def _done(self, flow: FlowEntry, number: int) -> Callable[[Sent], None]:
+        """Return what a flow's work tells when it is done, on its own vCPU."""
+
         def done(message: Sent) -> None:
             self._senders[number].tell(partial(self._sent, flow, message))
 
+        return done
+
+    def _interrupt_work(self, flow: FlowEntry) -> TimerWork | IpiWork:
+        source, target = self._senders[flow.source_vcpu], self._senders[flow.destination_vcpu]
+        assert source.cpu is not None
+        assert target.cpu is not None
+        done = self._done(flow, flow.source_vcpu)
+        work: TimerWork | IpiWork
+        if flow.kind == "timer":
+            work = TimerWork(flow, source.cpu.timer, source.cpu.interrupts, done, self._clock)
+        else:
+            work = IpiWork(flow, source.cpu, done, self._clock)
+            target.cpu.on_work = work.took_one
+        self._interrupts[flow.id] = work
+        return work
+
+    def _work(self, flow: FlowEntry, receiver: Receiver, number: int) -> Work:
+        done = self._done(flow, number)
         if flow.kind != "rr":
             return Sender(flow, receiver.driver, done, self._clock)
         requester = Requester(flow, receiver.driver, done, self._clock)
@@ -160,6 +194,7 @@ class Flows:
         if vcpu is not None:
             vcpu.post(partial(vcpu.senders.cancel, flow_id))
         self._collecting.pop(flow_id, None)
+        self._interrupts.pop(flow_id, None)
         self._forget(flow_id)
 
     def _forget(self, flow_id: int) -> None:

@@ -30,6 +30,10 @@ from testbed.observe.counters import Counters
 
 SGI_RESCHEDULE: Final = 0
 """Asks a vCPU to look at what is its own to do."""
+SGI_WORK: Final = 1
+"""Sent by workloads."""
+_SLEEP_NS: Final = 1_000_000
+"""How exactly a sleep ends: a vCPU whose timer is due sooner stays awake."""
 
 
 class Processor:
@@ -52,6 +56,8 @@ class Processor:
         self.timer = VirtualTimer(page, self.vcpu)
         self.senders = Senders(loop)
         self.calls = Calls(loop.descriptors)
+        self.on_work: Callable[[], bool] = _look_again
+        """Handles the workloads' SGI."""
 
     def start(self, *, has_peers: bool) -> None:
         """Enter the guest, with an interrupt controller that is awake."""
@@ -59,6 +65,10 @@ class Processor:
         self.interrupts.driver.start()
         if has_peers:
             self.interrupts.on_private(SGI_RESCHEDULE, _look_again, "interrupts.ipi")
+            self.interrupts.on_private(SGI_WORK, self._worked, "interrupts.ipi")
+
+    def _worked(self) -> bool:
+        return self.on_work()
 
     def run_interrupts(self) -> None:
         """Take interrupts from now on, as the loop finds them."""
@@ -75,9 +85,19 @@ class Processor:
         """Have another vCPU look at what it has to do; on this one's thread."""
         self.interrupts.driver.send_sgi(SGI_RESCHEDULE, 1 << number)
 
+    def send_work(self, number: int) -> None:
+        """Send another vCPU the workloads' SGI; on this one's thread."""
+        self.interrupts.driver.send_sgi(SGI_WORK, 1 << number)
+
+    def before_sleep(self) -> bool:
+        """Say whether the timer is due so soon that a sleep would end too late."""
+        due_ns = self.timer.deadline_ns()
+        return due_ns is not None and due_ns - time.monotonic_ns() < 2 * _SLEEP_NS
+
     def deadline_ns(self) -> int | None:
-        """Return when its interrupts or its timer have work."""
-        due = (self.interrupts.deadline_ns(), self.timer.deadline_ns())
+        """Return when its interrupts or its timer have work; the timer's a little before it is due."""
+        late_ns, timer_ns = self.interrupts.deadline_ns(), self.timer.deadline_ns()
+        due = (late_ns, None if timer_ns is None else timer_ns - _SLEEP_NS)
         return min((at for at in due if at is not None), default=None)
 
     def tick(self) -> None:
@@ -96,6 +116,7 @@ class Secondary(Processor):
         self.run_interrupts()
         self.loop.deadline = self._own_deadline_ns
         self.loop.on_tick = self.tick
+        self.loop.before_sleep = self.before_sleep
 
     def _own_deadline_ns(self) -> int | None:
         due = (self.deadline_ns(), self.senders.deadline_ns())
@@ -143,10 +164,10 @@ class VcpuSpread:
         """Return what sends on each vCPU."""
         first = self._processors[0]
         others = (
-            VcpuSenders(other.senders, other.calls.post, first.calls.post, other.poke)
+            VcpuSenders(other.senders, other.calls.post, first.calls.post, other.poke, other)
             for other in self._processors[1:]
         )
-        return [VcpuSenders(first.senders, _at_once, _at_once, first.poke), *others]
+        return [VcpuSenders(first.senders, _at_once, _at_once, first.poke, first), *others]
 
 
 def _at_once(call: Callable[[], None]) -> None:

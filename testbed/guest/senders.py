@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from testbed.guest.drivers.driver import NetQueue
+from testbed.guest.interrupts import Interrupts
+from testbed.guest.timer import VirtualTimer
+from testbed.guest.workloads.interrupts import IpiWork, TimerWork
 from testbed.guest.workloads.lane import Lane
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 
-Work = Sender | Requester
+Work = Sender | Requester | TimerWork | IpiWork
 Action = Callable[[], bool]
 
 
@@ -62,12 +65,27 @@ class Senders:
         due = [work.wake_ns() for work, _step in self._works.values()]
         return min((at for at in due if at is not None), default=None)
 
-    def _look_for_room(self, queue: NetQueue) -> None:
+    def _look_for_room(self, queue: NetQueue | None) -> None:
         """Have sent buffers wake us only while somebody lacks them: else they would keep us from sleeping."""
+        if queue is None:
+            return
         starved = any(work.starved for work, _step in self._works.values() if work.queue is queue)
         starved = starved or any(lane.owes(queue) for lane in self._lanes)
         if queue.tx_watch.active != starved:
             queue.tx_watch.active = starved
+
+
+class InterruptingCpu(Protocol):
+    """A vCPU as workloads of interrupts have it."""
+
+    timer: VirtualTimer
+    interrupts: Interrupts
+    on_work: Callable[[], bool]
+    """Handles the workloads' SGI."""
+
+    def send_work(self, number: int) -> None:
+        """Send vCPU `number` the workloads' SGI."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +99,4 @@ class VcpuSenders:
     """Has a call made on the first vCPU's thread; for its own."""
     poke: Callable[[int], None]
     """Interrupts another vCPU; for its own."""
+    cpu: InterruptingCpu | None = None

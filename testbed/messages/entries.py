@@ -476,21 +476,25 @@ class ProcessPlan(Entry, frozen=True, kw_only=True):
 
 
 class FlowEntry(Entry, frozen=True, kw_only=True):
-    """One flow of a workload, from one guest's NIC to another's."""
+    """One flow of a workload: frames from one guest's NIC to another's, or interrupts within a guest."""
 
     id: int
     """Unique in the topology, from 1; carried by every generated frame."""
     name: str
-    kind: Literal["replay", "pktgen", "rr"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
     source: str
     destination: str
     """Who answers for what arrives: a guest; the vmm where the source's NIC has a sink behind it; a NIC."""
     source_nic: int = 0
     destination_nic: int = 0
-    source_mac: str
-    destination_mac: str
+    source_mac: str = ""
+    destination_mac: str = ""
+    source_vcpu: int = 0
+    destination_vcpu: int = 0
+    interval_ns: int = 0
+    """Of interrupts: from one to the next."""
     frame_bytes: tuple[int, ...] = ()
-    """Sizes without FCS, used in turn; empty for replay."""
+    """Sizes without FCS, used in turn; empty for replay and for interrupts."""
     duration_ns: int = 0
     """0: until `count` frames are sent."""
     count: int = 0
@@ -508,6 +512,11 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     """Processes besides both ends and their vmms without which its frames do not arrive."""
     ends_on_wire: bool = False
     """The destination is a NIC, which counts the frames that a wire brings it and nobody there takes."""
+
+    @property
+    def is_interrupts(self) -> bool:
+        """It has no frames and no NICs."""
+        return self.kind in ("timer", "ipi")
 
     @property
     def comes_back(self) -> bool:

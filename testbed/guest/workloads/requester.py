@@ -110,12 +110,12 @@ class Requester:
                 sent=self.sent,
                 answered=len(self._latencies_ns),
                 seconds=(self._clock() - self._started_ns) / _NS_PER_SECOND,
-                latency_ns=_quantiles(self._latencies_ns),
+                latency_ns=quantiles(self._latencies_ns),
             )
         )
 
 
-def _quantiles(latencies_ns: "array[int]") -> dict[str, int] | None:
+def quantiles(latencies_ns: "array[int]") -> dict[str, int] | None:
     """Return the latencies below which the named shares lie (nearest rank)."""
     if not latencies_ns:
         return None
