@@ -107,8 +107,7 @@ class Guest:
         loop.on_control = self._control
         loop.deadline = self._deadline_ns
         loop.on_tick = self._tick
-        drivers_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
-        loop.before_sleep = lambda: drivers_sleep() | first.before_sleep()
+        loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
 
     def close(self) -> None:
         """End the threads."""

@@ -32,8 +32,6 @@ SGI_RESCHEDULE: Final = 0
 """Asks a vCPU to look at what is its own to do."""
 SGI_WORK: Final = 1
 """Sent by workloads."""
-_SLEEP_NS: Final = 1_000_000
-"""How exactly a sleep ends: a vCPU whose timer is due sooner stays awake."""
 
 
 class Processor:
@@ -89,15 +87,9 @@ class Processor:
         """Send another vCPU the workloads' SGI; on this one's thread."""
         self.interrupts.driver.send_sgi(SGI_WORK, 1 << number)
 
-    def before_sleep(self) -> bool:
-        """Say whether the timer is due so soon that a sleep would end too late."""
-        due_ns = self.timer.deadline_ns()
-        return due_ns is not None and due_ns - time.monotonic_ns() < 2 * _SLEEP_NS
-
     def deadline_ns(self) -> int | None:
-        """Return when its interrupts or its timer have work; the timer's a little before it is due."""
-        late_ns, timer_ns = self.interrupts.deadline_ns(), self.timer.deadline_ns()
-        due = (late_ns, None if timer_ns is None else timer_ns - _SLEEP_NS)
+        """Return when its interrupts or its timer have work."""
+        due = (self.interrupts.deadline_ns(), self.timer.deadline_ns())
         return min((at for at in due if at is not None), default=None)
 
     def tick(self) -> None:
@@ -116,7 +108,6 @@ class Secondary(Processor):
         self.run_interrupts()
         self.loop.deadline = self._own_deadline_ns
         self.loop.on_tick = self.tick
-        self.loop.before_sleep = self.before_sleep
 
     def _own_deadline_ns(self) -> int | None:
         due = (self.deadline_ns(), self.senders.deadline_ns())

@@ -64,3 +64,36 @@ def test_vcpus_threads_end_with_their_guest(tmp_path: Path, victim: str) -> None
 
     assert code == (3 if victim else 130)
     assert [(died.name, died.signal) for died in result.died] == ([(victim, "SIGKILL")] if victim else [])
+
+
+INTERRUPTS = """
+name: vcpu-interrupts
+poll: {poll}
+guests: {{a: {{memory: 16MiB, vcpus: 2, interrupts: {way}, nics: []}}}}
+workloads:
+  - {{kind: timer, from: a, count: 50}}
+  - [{{kind: timer, from: a.vcpu1, count: 50}}, {{kind: ipi, from: a, interval: 100us, count: 200}}]
+  - {{kind: ipi, from: a.vcpu1, to: a.vcpu0, interval: 100us, count: 200}}
+"""
+
+
+@pytest.mark.parametrize(("way", "poll"), [("list-registers", "0"), ("direct", "200us")])
+def test_vcpus_timers_and_sgis_are_all_taken(tmp_path: Path, way: str, poll: str) -> None:
+    launched = Launched(INTERRUPTS.format(way=way, poll=poll), tmp_path)
+    code = launched.end()
+    result = launched.result()
+
+    assert (code, result.died, result.reports, result.error) == (0, (), (), None)
+    assert [(flow.sent, flow.received) for flow in result.flows] == [
+        (50, 50),
+        (50, 50),
+        (200, 200),
+        (200, 200),
+    ]
+    counted = result.counters["a"]
+    assert (counted["interrupts.timer"], counted["vcpu1.interrupts.timer"]) == (50, 50)
+    assert (counted["interrupts.ipi"], counted["vcpu1.interrupts.ipi"]) == (200, 200)
+    # neither way injects them without an exit: a write of ICC_SGI1R traps, a timer is a physical interrupt
+    assert counted["exits.sysreg"] == counted["vcpu1.exits.sysreg"] == 200
+    assert counted["exits.irq"] >= 50
+    assert counted["vcpu1.exits.irq"] >= 50
