@@ -16,6 +16,7 @@ from launcher.schema import (
     PktgenSection,
     ReplaySection,
     RrSection,
+    StormSection,
     TimerSection,
     TopologySection,
     Workload,
@@ -71,7 +72,7 @@ class _Flows:
             path: Path = ("workloads", index, i) if is_list else ("workloads", index)
             if isinstance(section, NetnsSection):
                 continue
-            if isinstance(section, TimerSection | IpiSection):
+            if isinstance(section, TimerSection | IpiSection | StormSection):
                 flows += self._interrupts(path, section)
                 continue
             flow = self._flow(path, section) if self.checked.intact_at(path) else None
@@ -86,7 +87,7 @@ class _Flows:
                 self._taken_apart(path, flow, taken)
         return tuple(flows)
 
-    def _interrupts(self, path: Path, section: TimerSection | IpiSection) -> Iterator[Flow]:
+    def _interrupts(self, path: Path, section: TimerSection | IpiSection | StormSection) -> Iterator[Flow]:
         resolver = InterruptFlows(self.checked, self.guests)
         flow = resolver.resolve(path, section) if self.checked.intact_at(path) else None
         if flow is not None:

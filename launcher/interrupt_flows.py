@@ -1,11 +1,11 @@
-"""Resolves the workloads of interrupts: whose timer, or which vCPU of a guest sends to which."""
+"""Resolves the workloads of interrupts: whose timer, which vCPU of a guest sends to which, who storms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from launcher.problems import Path, did_you_mean
-from launcher.schema import InterruptsSection, IpiSection, TimerSection
+from launcher.schema import InterruptsSection, IpiSection, StormSection, TimerSection
 from launcher.topology_records import End, Flow, Guest
 from launcher.units import DURATION_UNITS, shown
 from launcher.validation import Checked
@@ -20,13 +20,16 @@ class InterruptFlows:
     checked: Checked
     guests: Mapping[str, Guest]
 
-    def resolve(self, path: Path, section: TimerSection | IpiSection) -> Flow | None:
+    def resolve(self, path: Path, section: TimerSection | IpiSection | StormSection) -> Flow | None:
         """Return the flow of a workload, its name not yet made unique."""
         source = self._vcpu((*path, "from"), section.source)
-        self._check_length(path, section)
+        if isinstance(section, InterruptsSection):
+            self._check_length(path, section)
         if source is None:
             return None
         guest, number = source
+        if isinstance(section, StormSection):
+            return _storm(section, guest, number)
         if isinstance(section, TimerSection):
             return _flow(section, guest, (number, number))
         target = self._target(path, section, guest, number)
@@ -81,7 +84,7 @@ class InterruptFlows:
 
 def _flow(section: TimerSection | IpiSection, guest: Guest, vcpus: tuple[int, int]) -> Flow:
     end = End(guest.name, 0)
-    named = [f"{guest.name}.vcpu{number}" if guest.vcpus > 1 else guest.name for number in vcpus]
+    named = [_name(guest, number) for number in vcpus]
     name = f"timer {named[0]}" if section.kind == "timer" else f"ipi {named[0]}->{named[1]}"
     until_ns = section.duration or (0 if section.count else DURATION_DEFAULT_NS)
     return Flow(
@@ -94,3 +97,20 @@ def _flow(section: TimerSection | IpiSection, guest: Guest, vcpus: tuple[int, in
         vcpus=vcpus,
         interval_ns=section.interval,
     )
+
+
+def _storm(section: StormSection, guest: Guest, number: int) -> Flow:
+    end = End(guest.name, 0)
+    return Flow(
+        f"{section.what} storm {_name(guest, number)}",
+        section.kind,
+        end,
+        end,
+        duration_ns=section.duration,
+        vcpus=(number, number),
+        storm=section.what,
+    )
+
+
+def _name(guest: Guest, number: int) -> str:
+    return f"{guest.name}.vcpu{number}" if guest.vcpus > 1 else guest.name

@@ -244,6 +244,8 @@ class LiveView(PlainView):
 
 
 def _interrupts_line(flow: FlowResult) -> str:
+    if flow.kind == "storm":
+        return f"{escape(flow.name)}: {flow.received:,} acts in {figures.seconds(flow.seconds)}"
     wrong = [
         f"{number:,} {what}" for number, what in ((flow.lost, "lost"), (flow.spurious, "spurious")) if number
     ]

@@ -124,7 +124,7 @@ def _until(flow: FlowEntry) -> str:
 
 def _rate(flow: FlowEntry) -> str:
     if flow.is_interrupts:
-        return f"every {format_duration(flow.interval_ns)}"
+        return flow.storm or f"every {format_duration(flow.interval_ns)}"
     if flow.captured_times:
         return "captured times"
     return f"{flow.frames_per_second:,.0f} frames/s" if flow.frames_per_second else "full speed"

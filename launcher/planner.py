@@ -297,6 +297,7 @@ def _interrupts(flow: Flow, flow_id: int, host: str) -> FlowEntry:
         source_vcpu=flow.vcpus[0],
         destination_vcpu=flow.vcpus[1],
         interval_ns=flow.interval_ns,
+        storm=flow.storm,
         duration_ns=flow.duration_ns,
         count=flow.count,
         through=(vmm_name(host),),
@@ -304,7 +305,7 @@ def _interrupts(flow: Flow, flow_id: int, host: str) -> FlowEntry:
 
 
 def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
-    if flow.interval_ns:
+    if flow.is_interrupts:
         return _interrupts(flow, flow_id, guests[flow.source.guest].host)
 
     def nic(end: End) -> Nic:

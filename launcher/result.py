@@ -52,7 +52,7 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     """
 
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
     phase: int
     """From 1."""
     source: str
@@ -60,7 +60,8 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     frame_bytes: float
     """Of the frames that arrived, the mean where sizes differ."""
     sent: int = 0
-    """Frames given to the device; for rr, requests; for timer and ipi, interrupts."""
+    """Frames given to the device; for rr, requests; for timer and ipi, interrupts; a storm's
+    acts."""
     received: int = 0
     """Good frames that arrived; for rr, requests answered; for timer and ipi, interrupts taken."""
     lost: int = 0
@@ -87,7 +88,7 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     @property
     def is_interrupts(self) -> bool:
         """It has no frames."""
-        return self.kind in ("timer", "ipi")
+        return self.kind in ("timer", "ipi", "storm")
 
 
 class ProcessResult(Record, frozen=True, kw_only=True):

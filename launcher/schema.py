@@ -7,7 +7,7 @@ modelled: host NICs other than the 82576.
 
 import copy
 from functools import cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -51,6 +51,7 @@ _INTERVAL_MIN_NS: Final = 10 * DURATION_UNITS["us"]
 VFS_MAX: Final = 7
 """Of an 82576's eight pools the physical function keeps one."""
 HOST_NICS_MAX: Final = 16
+Storm = Literal["sgi", "no-eoi", "registers", "spin", "hypercalls"]
 RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
 
 
@@ -260,6 +261,21 @@ class IpiSection(InterruptsSection):
     """The vCPU that is interrupted, GUEST.vcpuN of the same guest. Default: the next one."""
 
 
+class StormSection(Section):
+    """Have a vCPU abuse its interrupt controller, or be busy with something harmless, for comparison."""
+
+    kind: Literal["storm"]
+    """Which kind of workload this is."""
+    source: Text = Field(alias="from")
+    """The vCPU: a guest (its first one), or GUEST.vcpuN."""
+    what: Annotated[Storm, choice(*get_args(Storm))]
+    """sgi: SGIs to every vCPU of the guest; no-eoi: and none is ever ended; registers: rubbish in distributor
+    and redistributor. Harmless: spin (loads from RAM), hypercalls.
+    """
+    duration: RunTime = default("1s")
+    """How long."""
+
+
 class NetnsSection(Section):
     """A Linux network namespace for a guest, from the topology's start to its end; needs root."""
 
@@ -276,8 +292,8 @@ class NetnsSection(Section):
 
 
 Workload = Annotated[
-    ReplaySection | PktgenSection | RrSection | TimerSection | IpiSection | NetnsSection,
-    OneOf(ReplaySection, PktgenSection, RrSection, TimerSection, IpiSection, NetnsSection),
+    ReplaySection | PktgenSection | RrSection | TimerSection | IpiSection | StormSection | NetnsSection,
+    OneOf(ReplaySection, PktgenSection, RrSection, TimerSection, IpiSection, StormSection, NetnsSection),
 ]
 
 

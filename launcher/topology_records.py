@@ -117,7 +117,7 @@ class Flow:
     """One flow of a workload; both ends are the same NIC where a sink or an echo is behind it."""
 
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
     source: End
     destination: End
     frame_bytes: tuple[int, ...] = ()
@@ -135,6 +135,13 @@ class Flow:
     vcpus: tuple[int, int] = (0, 0)
     """Of interrupts: whose timer, or who sends to whom, within the guest that both ends name."""
     interval_ns: int = 0
+    storm: str = ""
+    """What a storm does."""
+
+    @property
+    def is_interrupts(self) -> bool:
+        """It has no frames and no NICs."""
+        return self.kind in ("timer", "ipi", "storm")
 
 
 @dataclass(frozen=True)

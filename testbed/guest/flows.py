@@ -15,6 +15,7 @@ from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, TimerWork
 from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
+from testbed.guest.workloads.storm import StormWork
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
 from testbed.messages.entries import FlowEntry
 from testbed.native import FlowSink
@@ -56,7 +57,7 @@ class Flows:
         self._post: Callable[[Callable[[], None]], None] = _at_once
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
-        self._interrupts: dict[int, InterruptWork] = {}
+        self._interrupts: dict[int, InterruptWork | StormWork] = {}
         """By flow, the NIC at which something of it arrives."""
         self._sending: dict[int, VcpuSenders] = {}
         for receiver in receivers:
@@ -150,13 +151,15 @@ class Flows:
 
         return done
 
-    def _interrupt_work(self, flow: FlowEntry) -> TimerWork | IpiWork:
+    def _interrupt_work(self, flow: FlowEntry) -> TimerWork | IpiWork | StormWork:
         source, target = self._senders[flow.source_vcpu], self._senders[flow.destination_vcpu]
         assert source.cpu is not None
         assert target.cpu is not None
         done = self._done(flow, flow.source_vcpu)
-        work: TimerWork | IpiWork
-        if flow.kind == "timer":
+        work: TimerWork | IpiWork | StormWork
+        if flow.kind == "storm":
+            work = StormWork(flow, source.cpu.vcpu, source.cpu.interrupts.driver, done, self._clock)
+        elif flow.kind == "timer":
             work = TimerWork(flow, source.cpu.timer, source.cpu.interrupts, done, self._clock)
         else:
             work = IpiWork(flow, source.cpu, done, self._clock)

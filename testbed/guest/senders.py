@@ -10,12 +10,14 @@ from typing import Protocol
 from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.timer import VirtualTimer
+from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.interrupts import IpiWork, TimerWork
 from testbed.guest.workloads.lane import Lane
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
+from testbed.guest.workloads.storm import StormWork
 
-Work = Sender | Requester | TimerWork | IpiWork
+Work = Sender | Requester | TimerWork | IpiWork | StormWork
 Action = Callable[[], bool]
 
 
@@ -78,6 +80,7 @@ class Senders:
 class InterruptingCpu(Protocol):
     """A vCPU as workloads of interrupts have it."""
 
+    vcpu: Vcpu
     timer: VirtualTimer
     interrupts: Interrupts
     on_work: Callable[[], bool]

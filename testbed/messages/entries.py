@@ -481,7 +481,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     id: int
     """Unique in the topology, from 1; carried by every generated frame."""
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
     source: str
     destination: str
     """Who answers for what arrives: a guest; the vmm where the source's NIC has a sink behind it; a NIC."""
@@ -493,6 +493,8 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     destination_vcpu: int = 0
     interval_ns: int = 0
     """Of interrupts: from one to the next."""
+    storm: str = ""
+    """What a storm does without rest."""
     frame_bytes: tuple[int, ...] = ()
     """Sizes without FCS, used in turn; empty for replay and for interrupts."""
     duration_ns: int = 0
@@ -516,7 +518,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     @property
     def is_interrupts(self) -> bool:
         """It has no frames and no NICs."""
-        return self.kind in ("timer", "ipi")
+        return self.kind in ("timer", "ipi", "storm")
 
     @property
     def comes_back(self) -> bool:

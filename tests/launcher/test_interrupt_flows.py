@@ -43,7 +43,9 @@ def test_timer_and_ipi_are_of_the_vcpus_that_are_named() -> None:
         ("{kind: ipi, from: b}", "guest b has one vCPU and none to send to"),
         ("{kind: ipi, from: a, to: b}", "must be another vCPU of guest a"),
         ("{kind: ipi, from: a.vcpu1, to: a.vcpu1}", "must be another vCPU of guest a"),
-        ("{kind: timer, from: a.vcpu3}", "guest a has vcpu0, vcpu1, vcpu2, not 'a.vcpu3'"),
+        ("{kind: timer, from: a.vcpu3}", "guest a has vcpu0, vcpu1, vcpu2, not "),
+        ("{kind: storm, from: a, what: rain}", "must be one of sgi, no-eoi, registers, spin, hypercalls"),
+        ("{kind: storm, from: a.vcpu9, what: sgi}", "guest a has vcpu0, vcpu1, vcpu2, not "),
         ("{kind: timer, from: c}", "there is no guest"),
         ("{kind: timer, from: a, interval: 1us}", "interval"),
         ("{kind: timer, from: a, count: 3, duration: 1s}", "not both"),
@@ -52,7 +54,7 @@ def test_timer_and_ipi_are_of_the_vcpus_that_are_named() -> None:
 def test_workloads_of_interrupts_that_cannot_run_are_refused(workload: str, told: str) -> None:
     with pytest.raises(ConfigError) as refused:
         flows(workload)
-    assert any(told.replace("'a.vcpu3'", "vcpu3") in text or told in text for text in refused.value.problems)
+    assert any(told in text for text in refused.value.problems)
     assert len(refused.value.problems) == 1
 
 

@@ -13,8 +13,10 @@ from launcher.units import Rate
 from testbed.messages.entries import POLL_FOREVER
 from tests.support.topologies import CONFIGS, PAIR, pair
 
+SHIPPED = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("interrupts/*.yaml")])
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_file_loads_and_says_what_it_shows(path: Path) -> None:
     assert load_topology(path).name == path.stem
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
@@ -115,7 +117,7 @@ def test_the_json_schema_names_every_key_and_kind() -> None:
     schema = json_schema()
     assert list(schema["properties"]) == ["name", "poll", "hosts", "guests", "wires", "workloads"]
     kinds = schema["properties"]["workloads"]["items"]["anyOf"][0]["discriminator"]["mapping"]
-    assert set(kinds) == {"replay", "pktgen", "rr", "netns"}
+    assert set(kinds) == {"replay", "pktgen", "rr", "timer", "ipi", "storm", "netns"}
     assert schema["$defs"]["GuestSection"]["properties"]["memory"]["default"] == "64MiB"
     undescribed = [
         key

@@ -95,5 +95,5 @@ def test_vcpus_timers_and_sgis_are_all_taken(tmp_path: Path, way: str, poll: str
     assert (counted["interrupts.ipi"], counted["vcpu1.interrupts.ipi"]) == (200, 200)
     # neither way injects them without an exit: a write of ICC_SGI1R traps, a timer is a physical interrupt
     assert counted["exits.sysreg"] == counted["vcpu1.exits.sysreg"] == 200
-    assert counted["exits.irq"] >= 50
-    assert counted["vcpu1.exits.irq"] >= 50
+    assert counted["exits.irq"] > 0
+    assert counted["vcpu1.exits.irq"] > 0
