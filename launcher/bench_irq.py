@@ -1,9 +1,11 @@
 """`virtbed bench irq`: how long an interrupt takes from its source's signal to its handler's first line.
 
-A device writes MSIs, one at a time; a running vCPU handles them. By list registers the ITS raises an LPI at
-the hypervisor, which makes the vCPU exit and fills a list register; directly the ITS makes it pending at the
-vCPU itself. Both ways are measured in turn, so that a machine's mood meets both. Not modelled: other kinds
-of interrupts than a device function's.
+`vf`: a device writes MSIs, one at a time; a running vCPU handles them. By list registers the ITS raises an
+LPI at the hypervisor, which makes the vCPU exit and fills a list register; directly the ITS makes it pending
+at the vCPU itself. `virtio` and `e1000`: the device is software in the hypervisor and raises an edge or a
+line, which the handler has lowered by a load that traps. `timer` and `ipi`: workloads of a guest. What is no
+MSI of a function goes by list registers either way, as on a GICv4.0. Both ways are measured in turn, so that
+a machine's mood meets both. Not modelled: a driver's work behind the handler's first lines.
 """
 
 import asyncio
@@ -17,8 +19,10 @@ import uvloop
 from rich.table import Table
 
 from launcher import irq_plan
+from launcher.bench_irq_guests import GuestKind, measure_guest
 from launcher.figures import plural
-from launcher.irq_plan import DEVICE, HYPERVISOR, VCPU, Timing, Way
+from launcher.forkclient import ROLES
+from launcher.irq_plan import DEVICE, HYPERVISOR, VCPU, DeviceKind, Timing, Way
 from launcher.irq_plan import irq_plan as make_plan
 from launcher.result import Machine, Result, machine
 from launcher.run import Run
@@ -28,6 +32,7 @@ from launcher.table import new_table
 from launcher.watcher import Watcher
 from testbed.errors import MachineError
 
+Kind = DeviceKind | GuestKind
 WAYS: Final[tuple[Way, ...]] = ("list-registers", "direct")
 _LOOK_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 10.0
@@ -50,7 +55,7 @@ class IrqSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
     ways: tuple[Way, ...] = WAYS
-    kind: str = "vf"
+    kind: Kind = "vf"
     seconds: float = 1.0
     pairs: int = 3
     poll_ns: int = 0
@@ -79,7 +84,7 @@ class IrqResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_irq(
-    settings: IrqSettings, told: Callable[[str], None], roles: Mapping[str, str] = irq_plan.ROLES
+    settings: IrqSettings, told: Callable[[str], None], roles: Mapping[str, str] | None = None
 ) -> IrqResult:
     """Measure every pair; `told` is given a line about each. Raises MachineError where one is lost or a
     process dies.
@@ -89,10 +94,9 @@ def measure_irq(
     interrupts = 0
     for number in range(1, settings.pairs + 1):
         for way in settings.ways:
-            counters = uvloop.run(_run(way, settings, roles))
-            figures = _figures(counters)
+            figures, count = _measure(way, settings, roles)
             runs[way].append(figures)
-            interrupts += counters[DEVICE]["interrupts"]
+            interrupts += count
             told(f"pair {number} of {settings.pairs}: {way}: p50 {figures['p50_us']:,.1f} us")
     ways = {
         way: {name: Spread.of(run[name] for run in each) for name in FIGURES} for way, each in runs.items()
@@ -110,14 +114,36 @@ def measure_irq(
     )
 
 
-async def _run(way: Way, settings: IrqSettings, roles: Mapping[str, str]) -> dict[str, dict[str, int]]:
+def _measure(
+    way: Way, settings: IrqSettings, roles: Mapping[str, str] | None
+) -> tuple[dict[str, float], int]:
+    """Return the figures of one run, and how many interrupts they are of."""
+    kind = settings.kind
+    if kind == "timer" or kind == "ipi":
+        parts = (settings.seconds, settings.gap_ns, settings.poll_ns)
+        return measure_guest(way, kind, *parts, roles or ROLES)
+    counters = uvloop.run(_run(way, kind, settings, roles or irq_plan.ROLES))
+    source = counters[_source(kind)]
+    return _figures(counters, source), source["interrupts"]
+
+
+def _source(kind: DeviceKind) -> str:
+    """Return the process in which the device is."""
+    return DEVICE if kind == "vf" else HYPERVISOR
+
+
+async def _run(
+    way: Way, kind: DeviceKind, settings: IrqSettings, roles: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
     """Run the processes until the device is done; return every counter."""
     duration_ns = int(settings.seconds * _NS_PER_SECOND)
-    plan = make_plan(way, Timing(duration_ns=duration_ns, gap_ns=settings.gap_ns, poll_ns=settings.poll_ns))
+    plan = make_plan(
+        way, Timing(duration_ns=duration_ns, gap_ns=settings.gap_ns, poll_ns=settings.poll_ns), kind
+    )
     with claim(Holder(plan.topology, os.getpid(), "bench", time.time())) as directory:
         run = Run(plan, directory, Watcher(), stay=True, roles=roles)
         execution = asyncio.ensure_future(run.execute())
-        done = asyncio.ensure_future(_until_done(run, settings.seconds + _PATIENCE_SECONDS))
+        done = asyncio.ensure_future(_until_done(run, _source(kind), settings.seconds + _PATIENCE_SECONDS))
         await asyncio.wait([execution, done], return_when=asyncio.FIRST_COMPLETED)
         counters = (
             run.supervisor.segments.read_counters(zeros=True) if done.done() and done.result() else None
@@ -125,16 +151,16 @@ async def _run(way: Way, settings: IrqSettings, roles: Mapping[str, str]) -> dic
         done.cancel()
         run.stop("measured")
         result = await execution
-    if counters is None or counters[DEVICE]["lost"]:
+    if counters is None or counters[_source(kind)]["lost"]:
         raise MachineError(_why(way, result))
     return counters
 
 
-async def _until_done(run: Run, seconds: float) -> bool:
+async def _until_done(run: Run, source: str, seconds: float) -> bool:
     """Wait for the device's figures; False: they do not come."""
     await run.idle.wait()
     deadline = time.monotonic() + seconds
-    while not run.supervisor.segments.read_counters(zeros=True)[DEVICE]["done"]:
+    while not run.supervisor.segments.read_counters(zeros=True)[source]["done"]:
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(_LOOK_SECONDS)
@@ -152,8 +178,8 @@ def _why(way: str, result: Result) -> str:
     return f"interrupts by {way} did not arrive: " + ("; ".join(reasons) or "one was lost")
 
 
-def _figures(counters: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    device, vmm, vcpu = counters[DEVICE], counters[HYPERVISOR], counters[VCPU]
+def _figures(counters: Mapping[str, Mapping[str, int]], device: Mapping[str, int]) -> dict[str, float]:
+    vmm, vcpu = counters[HYPERVISOR], counters[VCPU]
     signalled = device["signalled"]
     return {
         "p50_us": device["p50_ns"] / _NS_PER_US,
@@ -169,7 +195,7 @@ def irq_table(measured: IrqResult) -> Table:
     """Return the figures as a table."""
     pairs = plural(measured.settings.pairs, "pair")
     table = new_table(
-        "Interrupts of a device function to a running vCPU", [pairs, ""], ["min", "median", "max"]
+        f"Interrupts ({measured.settings.kind}) to a vCPU", [pairs, ""], ["min", "median", "max"]
     )
     for way, each in measured.ways.items():
         for name, spread in each.items():

@@ -214,7 +214,13 @@ def irq(
         Literal["list-registers", "direct"] | None,
         typer.Option(help="How the interrupt gets into the vCPU; both in turn where none is named."),
     ] = None,
-    kind: Annotated[Literal["vf"], typer.Option(help="Whose interrupt: a device function's MSI.")] = "vf",
+    kind: Annotated[
+        Literal["timer", "ipi", "virtio", "e1000", "vf"],
+        typer.Option(
+            help="Whose interrupt: a vCPU's timer, another vCPU (SGI), a device in the hypervisor, a device "
+            "function (MSI). Only MSIs can be injected directly."
+        ),
+    ] = "vf",
     seconds: Seconds = 1.0,
     pairs: Pairs = 3,
     poll: Annotated[

@@ -24,6 +24,7 @@ from testbed.messages.entries import (
 )
 from testbed.observe.catalogue import (
     IRQ_HYPERVISOR_COUNTERS,
+    IRQ_SOFT_COUNTERS,
     IRQ_SOURCE_COUNTERS,
     IRQ_VCPU_COUNTERS,
     iommu_counter_names,
@@ -32,6 +33,7 @@ from testbed.observe.counters import segment_bytes
 from testbed.spec import dma_area, iommu_window, its
 
 Way = Literal["list-registers", "direct"]
+DeviceKind = Literal["vf", "virtio", "e1000"]
 ROLES: Final = {
     "iommu": "testbed.iommu.process:main",
     "vmm": "testbed.irqbench.process:main",
@@ -60,11 +62,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Of IOMMU and hypervisor; device and vCPU never sleep."""
 
 
-def irq_plan(way: Way, timing: Timing) -> Plan:
+def irq_plan(way: Way, timing: Timing, kind: DeviceKind = "vf") -> Plan:
     """Return the plan."""
     counters = {
         IOMMU: iommu_counter_names([f"{DEVICE}.vf0"]),
-        HYPERVISOR: IRQ_HYPERVISOR_COUNTERS,
+        HYPERVISOR: IRQ_HYPERVISOR_COUNTERS if kind == "vf" else IRQ_SOFT_COUNTERS,
         VCPU: IRQ_VCPU_COUNTERS,
         DEVICE: IRQ_SOURCE_COUNTERS,
     }
@@ -84,10 +86,17 @@ def irq_plan(way: Way, timing: Timing) -> Plan:
         processes=(
             process(IOMMU, "iommu", _iommu(timing), *tables, window, lpis, "vcpu", *dma),
             process(
-                HYPERVISOR, "vmm", _entry(HYPERVISOR, way, timing), *tables, window, lpis, "vcpu", "stamps"
+                HYPERVISOR,
+                "vmm",
+                _entry(HYPERVISOR, way, timing, kind),
+                *tables,
+                window,
+                lpis,
+                "vcpu",
+                "stamps",
             ),
-            process(VCPU, "guest", _entry(VCPU, way, timing), "vcpu", "lpi-table", "stamps"),
-            process(DEVICE, "guest", _entry(DEVICE, way, timing), *dma, "stamps"),
+            process(VCPU, "guest", _entry(VCPU, way, timing, kind), "vcpu", "lpi-table", "stamps"),
+            process(DEVICE, "guest", _entry(DEVICE, way, timing, kind), *dma, "stamps"),
         ),
         phases=(),
     )
@@ -122,11 +131,14 @@ def _iommu(timing: Timing) -> IommuEntry:
     )
 
 
-def _entry(name: Literal["vmm-h0", "vcpu", "nic0"], way: Way, timing: Timing) -> IrqBenchEntry:
+def _entry(
+    name: Literal["vmm-h0", "vcpu", "nic0"], way: Way, timing: Timing, kind: DeviceKind
+) -> IrqBenchEntry:
     return IrqBenchEntry(
         name=name,
         poll_ns=timing.poll_ns if name == HYPERVISOR else POLL_FOREVER,
         way=way,
+        kind=kind,
         its_hpa=_ITS_HPA,
         stream=_STREAM,
         slots=_SLOTS,

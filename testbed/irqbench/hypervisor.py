@@ -9,6 +9,7 @@ modelled: memory, devices and registers of a guest.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from testbed.address import PAGE_SIZE_BYTES
@@ -23,10 +24,11 @@ from testbed.observe.counters import Counters
 from testbed.pci.bar_window import BarPort, Requester, Wait
 from testbed.pci.smmu_driver import SmmuDriver
 from testbed.pci.smmu_entries import stage2_entry
-from testbed.spec import its, lpi
+from testbed.spec import gic, its, lpi, vcpu_page
 from testbed.spec.iommu_window import SPACE_GICR, SPACE_ITS, SPACE_SMMU
 from testbed.spec.irq_stamps import IRQ_STAMPS
 from testbed.vmm.host_lpis import HostLpis, ScheduledVpe
+from testbed.vmm.interrupt_line import SpiEdge, SpiLine
 from testbed.vmm.its_driver import PRIORITY, ItsDriver
 from testbed.vmm.vgic import VcpuParts, Vgic
 
@@ -34,6 +36,9 @@ MESSAGE_GPA: Final = 0x0809_0000
 """Where the guest has the ITS's page; its register is at the same offset."""
 EVENTS: Final = 8
 VLPI: Final = lpi.LPI_FIRST + 70
+SPI: Final = gic.SPI_FIRST + 3
+CAUSE_GPA: Final = 0x0A00_00C0
+"""Any address of a device that stage 2 does not map."""
 _GROUPS: Final = 0b11
 _STAGE2_FRAMES: Final = 32
 _VMID: Final = 1
@@ -75,6 +80,7 @@ class Hypervisor:
         self._shared, self._bell, self._counters, self._clock_ns = shared, vcpu_bell, counters, clock_ns
         self._stamps = SharedWords(shared.stamps)
         parts = VcpuParts(ListRegisters(shared.vcpu), SharedWords(shared.vcpu), vcpu_bell)
+        self._line: SpiLine | None = None
         self._vgic = Vgic([parts], counters, lambda _reason, _detail: None, clock_ns)
         cpu = self._vgic.cpus[0]
         cpu.lpis_on = True
@@ -118,6 +124,21 @@ class Hypervisor:
         self._stamps.store64(IRQ_STAMPS.offset("vmm_ns"), self._clock_ns())
         self._vgic.send_lpi(0, VLPI)
 
+    def raise_line(self, kind: Literal["virtio", "e1000"]) -> Callable[[], None]:
+        """Give the guest a device whose model is here; return what raises its interrupt."""
+        vgic, bit = self._vgic, 1 << SPI - gic.SPI_FIRST
+        vgic.spis.group1 |= bit
+        vgic.spis.enabled |= bit
+        vgic.spis.set_priority(SPI - gic.SPI_FIRST, PRIORITY)
+        if kind == "virtio":
+            vgic.spis.edge |= bit
+            edge = SpiEdge(vgic, SPI, self._counters, "interrupts.virtio").pulse
+        else:
+            self._line = SpiLine(vgic, SPI, self._counters, "interrupts.e1000")
+            edge = partial(self._line.set_level, True)
+        self._stamps.store32(IRQ_STAMPS.offset("mapped"), 1)
+        return edge
+
     def take_lpis(self) -> bool:
         """Take what is raised at this processor."""
         moved = self.lpis.take()
@@ -126,8 +147,11 @@ class Hypervisor:
 
     def handle_exit(self) -> bool:
         """Answer the vCPU's exit: it goes on with its list registers filled."""
-        if self.requests.take() is None:
+        asked = self.requests.take()
+        if asked is None:
             return False
+        if asked[0] == vcpu_page.EXIT_EXCEPTION and self._line is not None:
+            self._line.set_level(False)  # its causes were read
         self.requests.answer(0)
         self._counters.add("exits.answered")
         self._bell.ring()

@@ -4,12 +4,13 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 "Interrupt virtualization". Not modelled: a whole guest.
 """
 
+import time
 from contextlib import suppress
 
 from testbed.errors import StopRequested, VirtbedError
 from testbed.iommu.client import DmaClient, SharedArea
-from testbed.irqbench.hypervisor import MESSAGE_GPA, Hypervisor, Shared
-from testbed.irqbench.source import Source
+from testbed.irqbench.hypervisor import CAUSE_GPA, MESSAGE_GPA, Hypervisor, Shared
+from testbed.irqbench.source import SoftSource, Source
 from testbed.irqbench.vcpu import StampingVcpu
 from testbed.messages.control import Failed
 from testbed.messages.entries import IrqBenchEntry, ProcessPlan
@@ -19,6 +20,8 @@ from testbed.spec import bar_window, dma_area, its, lpi, vcpu_page
 from testbed.vmm.its_driver import PRIORITY
 
 IOMMU = "iommu-h0"
+_LOOK_NS = 100_000
+"""How often a source that is software looks for the handler's stamp while its process sleeps."""
 
 
 def _hypervisor(parts: ProcessParts, entry: IrqBenchEntry) -> None:
@@ -37,7 +40,13 @@ def _hypervisor(parts: ProcessParts, entry: IrqBenchEntry) -> None:
 
     hypervisor = Hypervisor(shared, iommu_bell.ring, vcpu_bell, loop.wait_for, parts.counters)
     loop.watch.add_bell(Bell(window, bar_window.BELL_TO_DRIVER))
-    hypervisor.map(entry.way, entry.stream, entry.its_hpa)
+    if entry.kind == "vf":
+        hypervisor.map(entry.way, entry.stream, entry.its_hpa)
+    else:
+        raise_line, timing = hypervisor.raise_line(entry.kind), (entry.duration_ns, entry.gap_ns)
+        source = SoftSource(segments["stamps"].pinned, raise_line, *timing, parts.counters)
+        loop.runnable[source.step] = None
+        loop.deadline = lambda: None if source.done else time.monotonic_ns() + _LOOK_NS
     loop.watch.add(hypervisor.lpis.watched, hypervisor.take_lpis)
     loop.watch.add_bell(hypervisor.lpis.bell)
     loop.watch.add(hypervisor.requests, hypervisor.handle_exit)
@@ -46,19 +55,22 @@ def _hypervisor(parts: ProcessParts, entry: IrqBenchEntry) -> None:
     parts.counters.set("bell.wakeups", 0)  # what follows is for interrupts
 
 
-def _vcpu(parts: ProcessParts, _entry: IrqBenchEntry) -> None:
+def _vcpu(parts: ProcessParts, entry: IrqBenchEntry) -> None:
     segments, loop = parts.segments, parts.loop
     page = segments["vcpu"].pinned
     bell = parts.doorbell(Bell(page, vcpu_page.BELL_TO_VMM), "vmm-h0")
     table, stamps = segments["lpi-table"].pinned, segments["stamps"].pinned
     table.bytes_view()[: lpi.VLPIS] = bytes([PRIORITY | lpi.LPI_ENABLE.mask]) * lpi.VLPIS
-    vcpu = StampingVcpu(page, table, stamps, bell, loop.wait_for, parts.counters)
+    cause = CAUSE_GPA if entry.kind == "e1000" else 0
+    vcpu = StampingVcpu(page, table, stamps, bell, loop.wait_for, parts.counters, cause_gpa=cause)
     loop.watch.add(vcpu.interface, vcpu.take)
     loop.watch.add_bell(Bell(page, vcpu_page.BELL_TO_VCPU))
     loop.on_tick = lambda: parts.counters.set("bell.sent", bell.sent)
 
 
 def _device(parts: ProcessParts, entry: IrqBenchEntry) -> None:
+    if entry.kind != "vf":
+        return
     segments, loop = parts.segments, parts.loop
     page = segments["nic0.dma"].pinned
     bell = parts.doorbell(Bell(page, dma_area.BELL_TO_IOMMU), IOMMU)

@@ -1,4 +1,4 @@
-"""A device that signals one MSI after another, each when the last one's handler has begun.
+"""A device that signals one interrupt after another, each when the last one's handler has begun.
 
 Reference: testbed/pci/dma.py (an MSI is a posted write in the function's ring), testbed/spec/irq_stamps.py.
 Not modelled: more than one interrupt under way.
@@ -25,20 +25,18 @@ _SIGNALLED, _SIGNALLED_NS, _HANDLED = _AT("signalled"), _AT("signalled_ns"), _AT
 _HANDLED_NS, _VMM_NS, _MAPPED = _AT("handled_ns"), _AT("vmm_ns"), _AT("mapped")
 
 
-class Source:
+class Signaller:
     """Signals for `duration_ns`, then writes its figures into its counters."""
 
     def __init__(
         self,
         stamps: Pinned,
-        port: DmaPort,
-        message_iova: int,
         duration_ns: int,
         gap_ns: int,
         counters: Counters,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._words, self._port, self._iova = SharedWords(stamps), port, message_iova
+        self._words = SharedWords(stamps)
         self._duration_ns, self._gap_ns = duration_ns, gap_ns
         self._counters, self._clock_ns = counters, clock_ns
         self._number = self._begun_ns = self._next_ns = 0
@@ -46,6 +44,19 @@ class Source:
         self._vmm_ns: list[int] = []
         self._waiting = False
         self.done = False
+
+    def prepare(self) -> None:
+        """Get the next interrupt ready."""
+        raise NotImplementedError
+
+    def send(self) -> None:
+        """Let it go."""
+        raise NotImplementedError
+
+    @property
+    def settled(self) -> bool:
+        """Nothing of the last one is under way any more."""
+        raise NotImplementedError
 
     def step(self) -> bool:
         """Signal, or take the handler's stamp; tell whether anything moved."""
@@ -63,19 +74,17 @@ class Source:
         self._number += 1
         if self._number == WARM_UP + 1:
             self._begun_ns = self._clock_ns()
-        ring = self._port.ring
-        if ring.completed != ring.next or ring.post(d.KIND_MSI, self._iova, d.MSI_BYTES, EVENT) is None:
-            raise DeviceError("an MSI was handled and its request is not complete")
+        self.prepare()
         self._words.store64(_VMM_NS, 0)
         self._words.store64(_SIGNALLED_NS, self._clock_ns())
         # release: whoever sees the count sees the stamp
         self._words.store32(_SIGNALLED, self._number)
-        self._port.submit()
+        self.send()
         self._waiting = True
         return True
 
     def _take(self) -> bool:
-        if self._words.load32(_HANDLED) != self._number or self._port.ring.completed != self._port.ring.next:
+        if self._words.load32(_HANDLED) != self._number or not self.settled:
             if self._clock_ns() - self._words.load64(_SIGNALLED_NS) > LOST_NS:
                 self._counters.add("lost")
                 self._finish(self._clock_ns())
@@ -99,6 +108,66 @@ class Source:
         counters.set("vmm_p50_ns", quantile(self._vmm_ns, 0.5))
         counters.set("done", 1)
         self.done = True
+
+
+class Source(Signaller):
+    """A device function: an MSI is a posted write in its ring."""
+
+    def __init__(
+        self,
+        stamps: Pinned,
+        port: DmaPort,
+        message_iova: int,
+        duration_ns: int,
+        gap_ns: int,
+        counters: Counters,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(stamps, duration_ns, gap_ns, counters, clock_ns)
+        self._port, self._iova = port, message_iova
+
+    def prepare(self) -> None:
+        """See Signaller."""
+        ring = self._port.ring
+        if ring.completed != ring.next or ring.post(d.KIND_MSI, self._iova, d.MSI_BYTES, EVENT) is None:
+            raise DeviceError("an MSI was handled and its request is not complete")
+
+    def send(self) -> None:
+        """See Signaller."""
+        self._port.submit()
+
+    @property
+    def settled(self) -> bool:
+        """See Signaller."""
+        return self._port.ring.completed == self._port.ring.next
+
+
+class SoftSource(Signaller):
+    """A device that is software in the hypervisor: it raises its line and never lowers it itself."""
+
+    def __init__(
+        self,
+        stamps: Pinned,
+        raise_line: Callable[[], None],
+        duration_ns: int,
+        gap_ns: int,
+        counters: Counters,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(stamps, duration_ns, gap_ns, counters, clock_ns)
+        self._raise = raise_line
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
+    def send(self) -> None:
+        """See Signaller."""
+        self._raise()
+
+    @property
+    def settled(self) -> bool:
+        """See Signaller."""
+        return True
 
 
 def quantile(values: list[int], share: float) -> int:

@@ -16,6 +16,8 @@ from testbed.spec import gic, lpi, vcpu_page
 from testbed.spec.irq_stamps import IRQ_STAMPS
 
 PRIORITY_MASK = 0xF0
+_LOAD = vcpu_page.ESR_MMIO | vcpu_page.ISS_SAS.put(2)
+"""The syndrome of a load of 4 bytes."""
 _AT = IRQ_STAMPS.offset
 _SIGNALLED, _HANDLED, _HANDLED_NS = _AT("signalled"), _AT("handled"), _AT("handled_ns")
 
@@ -32,11 +34,14 @@ class StampingVcpu:
         wait: Wait,
         counters: Counters,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        cause_gpa: int = 0,
     ) -> None:
+        """`cause_gpa`: the register whose load, which traps, has the device lower its line; 0: none."""
         self.interface = VirtualCpuInterface(page)
         self.interface.use_lpi_table(lpi_table, 0, lpi.VLPIS)
         enabled = gic.VMCR_VPMR.put(PRIORITY_MASK) | gic.VMCR_VENG1.mask
         self.interface.change_vmcr(gic.VMCR_VPMR.mask | gic.VMCR_VENG1.mask, enabled)
+        self._cause_gpa = cause_gpa
         self._mailbox, self._stamps = ExitMailbox(page), SharedWords(stamps)
         self._bell, self._wait, self._counters, self._clock_ns = bell, wait, counters, clock_ns
 
@@ -52,6 +57,8 @@ class StampingVcpu:
             now_ns = self._clock_ns()  # the handler's first line
             self._stamps.store64(_HANDLED_NS, now_ns)
             self._stamps.store32(_HANDLED, self._stamps.load32(_SIGNALLED))
+            if self._cause_gpa:
+                self._leave(vcpu_page.EXIT_EXCEPTION, _LOAD, self._cause_gpa)
             interface.end(intid)
             self._counters.add("taken")
             moved = True
@@ -60,8 +67,11 @@ class StampingVcpu:
         return moved
 
     def _exit(self) -> None:
+        self._leave(vcpu_page.EXIT_IRQ, 0, 0)
+
+    def _leave(self, reason: int, syndrome: int, gpa: int) -> None:
         """Leave for the hypervisor, and come back."""
         self._counters.add("exits")
-        self._mailbox.leave(vcpu_page.EXIT_IRQ, 0, 0, 0)
+        self._mailbox.leave(reason, syndrome, gpa, 0)
         self._bell.ring()
         self._wait(self._mailbox.answered)

@@ -451,6 +451,8 @@ class IrqBenchEntry(Entry, tag="irq-bench", frozen=True, kw_only=True):
     poll_ns: int
     cpus: tuple[int, ...] = ()
     way: Literal["list-registers", "direct"]
+    kind: Literal["vf", "virtio", "e1000"] = "vf"
+    """Whose interrupts: a device function's; or those of a device that is software in the hypervisor."""
     its_hpa: int
     stream: int
     slots: int

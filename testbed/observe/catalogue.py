@@ -167,6 +167,10 @@ IRQ_HYPERVISOR_COUNTERS: Final = (
     *("interrupts.forced_exits", "vgic.bad_list_register", "lpis.taken", "exits.answered"),
     *_LOOP,
 )
+IRQ_SOFT_COUNTERS: Final = tuple(
+    dict.fromkeys((*IRQ_HYPERVISOR_COUNTERS, *IRQ_SOURCE_COUNTERS, "interrupts.virtio", "interrupts.e1000"))
+)
+"""What a hypervisor counts and measures that has the device in it."""
 IRQ_VCPU_COUNTERS: Final = ("exits", "taken", *_LOOP)
 
 

@@ -79,3 +79,17 @@ def test_each_process_maps_only_what_concerns_it() -> None:
     assert not maps[VCPU] & {"h0.tables", "vpt", f"{IOMMU}.window", f"{IOMMU}.lpis"}
     assert "stamps" not in maps[IOMMU]
     assert not maps[HYPERVISOR] & {"nic0.dma", "nic0.sram", "lpi-table"}
+
+
+@pytest.mark.parametrize("kind", ["timer", "ipi", "virtio", "e1000"])
+def test_what_is_no_message_of_a_function_goes_by_list_registers(kind: str) -> None:
+    """Exits: a forced one, or the source's own; and an e1000's handler reads its causes."""
+    done = bench("--kind", kind, "--way", "direct", "--seconds", "0.2", "--pairs", "1", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["ways"]["direct"]
+
+    exits = figures["exits_per_interrupt"]["median"]
+    assert exits > {"timer": 0.5, "ipi": 0.9, "virtio": 0.9, "e1000": 1.8}[kind]
+    assert figures["messages_per_interrupt"]["median"] > 0
+    assert 0 < figures["p50_us"]["median"] <= figures["p99_us"]["median"]
+    assert figures["interrupts_per_second"]["median"] > 0
