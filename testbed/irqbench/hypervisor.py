@@ -124,20 +124,20 @@ class Hypervisor:
         self._stamps.store64(IRQ_STAMPS.offset("vmm_ns"), self._clock_ns())
         self._vgic.send_lpi(0, VLPI)
 
-    def raise_line(self, kind: Literal["virtio", "e1000"]) -> Callable[[], None]:
-        """Give the guest a device whose model is here; return what raises its interrupt."""
+    def add_device(self, kind: Literal["virtio", "e1000"]) -> tuple[Callable[[], object], Callable[[], bool]]:
+        """Give the guest a device whose model is here; return what raises its interrupt, and what says that
+        its line is low.
+        """
         vgic, bit = self._vgic, 1 << SPI - gic.SPI_FIRST
         vgic.spis.group1 |= bit
         vgic.spis.enabled |= bit
         vgic.spis.set_priority(SPI - gic.SPI_FIRST, PRIORITY)
+        self._stamps.store32(IRQ_STAMPS.offset("mapped"), 1)
         if kind == "virtio":
             vgic.spis.edge |= bit
-            edge = SpiEdge(vgic, SPI, self._counters, "interrupts.virtio").pulse
-        else:
-            self._line = SpiLine(vgic, SPI, self._counters, "interrupts.e1000")
-            edge = partial(self._line.set_level, True)
-        self._stamps.store32(IRQ_STAMPS.offset("mapped"), 1)
-        return edge
+            return SpiEdge(vgic, SPI, self._counters, "interrupts.virtio").pulse, lambda: True
+        self._line = SpiLine(vgic, SPI, self._counters, "interrupts.e1000")
+        return partial(self._line.set_level, True), lambda: not vgic.spis.line & bit
 
     def take_lpis(self) -> bool:
         """Take what is raised at this processor."""

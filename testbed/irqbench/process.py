@@ -43,8 +43,8 @@ def _hypervisor(parts: ProcessParts, entry: IrqBenchEntry) -> None:
     if entry.kind == "vf":
         hypervisor.map(entry.way, entry.stream, entry.its_hpa)
     else:
-        raise_line, timing = hypervisor.raise_line(entry.kind), (entry.duration_ns, entry.gap_ns)
-        source = SoftSource(segments["stamps"].pinned, raise_line, *timing, parts.counters)
+        device, timing = hypervisor.add_device(entry.kind), (entry.duration_ns, entry.gap_ns)
+        source = SoftSource(segments["stamps"].pinned, *device, *timing, parts.counters)
         loop.runnable[source.step] = None
         loop.deadline = lambda: None if source.done else time.monotonic_ns() + _LOOK_NS
     loop.watch.add(hypervisor.lpis.watched, hypervisor.take_lpis)

@@ -143,19 +143,20 @@ class Source(Signaller):
 
 
 class SoftSource(Signaller):
-    """A device that is software in the hypervisor: it raises its line and never lowers it itself."""
+    """A device that is software in the hypervisor: it raises its line, and the handler has it lowered."""
 
     def __init__(
         self,
         stamps: Pinned,
-        raise_line: Callable[[], None],
+        raise_line: Callable[[], object],
+        is_low: Callable[[], bool],
         duration_ns: int,
         gap_ns: int,
         counters: Counters,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(stamps, duration_ns, gap_ns, counters, clock_ns)
-        self._raise = raise_line
+        self._raise, self._is_low = raise_line, is_low
 
     def prepare(self) -> None:
         """Nothing is needed."""
@@ -167,7 +168,7 @@ class SoftSource(Signaller):
     @property
     def settled(self) -> bool:
         """See Signaller."""
-        return True
+        return self._is_low()
 
 
 def quantile(values: list[int], share: float) -> int:
