@@ -40,9 +40,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes w
 
 
 @app.command()
-def run(file: File, json: Json = "", quiet: Quiet = False) -> None:
+def run(
+    file: File,
+    json: Json = "",
+    quiet: Quiet = False,
+    trace: Annotated[
+        str, typer.Option(metavar="FILE", help="Write the last events of every process there (Perfetto).")
+    ] = "",
+) -> None:
     """Bring a topology up, run its workloads, print the result, take everything down."""
     check_writable(json)
+    check_writable(trace, "--trace")
     from launcher import forkclient
     from launcher.live import choose_view
     from launcher.netns import check_possible
@@ -56,7 +64,7 @@ def run(file: File, json: Json = "", quiet: Quiet = False) -> None:
     to_stderr = json == STDOUT
     view = choose_view(console(stderr=to_stderr), quiet=quiet)
     holder = Holder(plan.topology, os.getpid(), "run", time.time(), str(file))
-    result = run_plan(plan, holder, view, forkclient.ROLES)
+    result = run_plan(plan, holder, view, forkclient.ROLES, trace)
     write_json(result, json)
     show_result(result, quiet=quiet or to_stderr)
     raise typer.Exit(result.exit_code)

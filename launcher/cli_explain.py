@@ -44,6 +44,6 @@ def explain(
     if svg:
         Path(svg).write_text(sequence_svg(explained.title, explained.steps))
     if trace:
-        write_json(chrome_trace(Names(traced.plan), traced.records), trace)
+        write_json(chrome_trace(Names(traced.plan), traced.way), trace)
     if json != STDOUT:
         console().print(explained_view(explained))

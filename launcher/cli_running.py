@@ -92,9 +92,21 @@ def stats(
         show(look, json)
 
 
-def irq(name: Name, json: Json = "") -> None:
+def irq(
+    name: Name,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Follow one interrupt from its source to its handler.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=600, help="With --trace: wait so long for an interrupt.")
+    ] = 10.0,
+    json: Json = "",
+) -> None:
     """Show the interrupts of a running topology: counts by way, pending, active, list registers, ITS."""
     check_writable(json)
+    if trace:
+        _follow(name, seconds, json)
+        return
     from launcher.irq import interrupts_of, irq_view
     from launcher.table import console
 
@@ -102,6 +114,19 @@ def irq(name: Name, json: Json = "") -> None:
     write_json(status, json)
     if json != STDOUT:
         console().print(irq_view(status))
+
+
+def _follow(name: str, seconds: float, json: str) -> None:
+    from launcher.explain_view import steps_table
+    from launcher.service import FollowInterrupt, InterruptFollowed, ask
+    from launcher.table import console
+
+    followed = ask(name, FollowInterrupt(seconds), InterruptFollowed)
+    write_json(followed, json)
+    if not followed.steps:
+        raise MachineError(f"{name}: no interrupt came from its source to its end within {seconds:g} s")
+    if json != STDOUT:
+        console().print(steps_table(f"One interrupt of {name}", followed.steps))
 
 
 def capture(

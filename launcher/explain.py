@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -121,6 +121,8 @@ class Traced:
     records: list[Record]
     missing: dict[str, int]
     counters: dict[str, dict[str, int]]
+    way: list[Record] = field(default_factory=list)
+    """Those of `records` that are the way."""
 
 
 def explain(name: WayName, roles: Mapping[str, str] = ROLES) -> tuple[Explained, Traced]:
@@ -135,7 +137,7 @@ def explain(name: WayName, roles: Mapping[str, str] = ROLES) -> tuple[Explained,
         raise MachineError(
             f"explain {name}: no {way.last.name} was recorded; run it again on a quieter machine"
         )
-    traced = Traced(traced.plan, records, traced.missing, traced.counters)
+    traced = replace(traced, way=records)
     explained = Explained(
         way=name,
         title=way.title,

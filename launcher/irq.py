@@ -2,7 +2,7 @@
 what the ITS's tables say.
 
 Counts are the processes' own; states are asked of vmms and IOMMUs, which go on meanwhile. Not modelled: one
-instant for all; following a single interrupt.
+instant for all.
 """
 
 import msgspec

@@ -17,15 +17,19 @@ import uvloop
 from launcher import usage
 from launcher.forkclient import ROLES
 from launcher.netns import guests_of
+from launcher.output import write_json
 from launcher.processes import Process
 from launcher.result import INTERRUPTED, ProcessResult, Result, exit_code, machine
 from launcher.rundir import Holder, RunDirectory, claim
 from launcher.service import Service
 from launcher.supervisor import Supervisor
+from launcher.trace_json import chrome_trace
+from launcher.trace_names import Names
 from launcher.watcher import Watcher
 from launcher.workload_run import WorkloadRun
 from testbed.errors import MachineError, PeerGone
 from testbed.messages.entries import Plan
+from testbed.observe.trace import Record
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DESCRIPTORS_MAX: Final = 1 << 20
@@ -43,9 +47,15 @@ class Run:
         *,
         workloads: bool = True,
         stay: bool = False,
+        trace: bool = False,
         roles: Mapping[str, str] = ROLES,
     ) -> None:
-        """Begin a run of a plan; with `stay` it goes on after its workloads until it is stopped."""
+        """Begin a run of a plan; with `stay` it goes on after its workloads until it is stopped.
+
+        `trace`: processes record what they do from when all are ready; the last of it is in `traced` then.
+        """
+        self._trace = trace
+        self.traced: list[Record] = []
         raise_descriptor_limit()
         self.plan = plan
         self.started = time.monotonic()
@@ -99,6 +109,8 @@ class Run:
         self.watcher.starting(self.plan)
         await self.supervisor.start()
         self.state = "running"
+        if self._trace:
+            self.supervisor.segments.trace.begin()
         if self._has_workloads:
             await self.workloads.run()
         self.state = "idle"
@@ -139,6 +151,9 @@ class Run:
         self.workloads.abandon(
             INTERRUPTED if self._stop.is_set() or not died else f"{died[0].name} {died[0].how}"
         )
+        if self._trace:
+            self.supervisor.segments.trace.end()
+            self.traced, _missing = self.supervisor.segments.trace.read()
         for process in self.supervisor.alive:
             _measure(process)
         await self.supervisor.stop()
@@ -183,8 +198,11 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run_plan(plan: Plan, holder: Holder, watcher: Watcher, roles: Mapping[str, str] = ROLES) -> Result:
-    """Run a plan with its workloads, take it down, and return the result.
+def run_plan(
+    plan: Plan, holder: Holder, watcher: Watcher, roles: Mapping[str, str] = ROLES, trace: str = ""
+) -> Result:
+    """Run a plan with its workloads, take it down, and return the result; `trace`: a file for a Chrome trace
+    of the last events of every process.
 
     One that has network namespaces and no flows runs until somebody stops it.
 
@@ -194,6 +212,10 @@ def run_plan(plan: Plan, holder: Holder, watcher: Watcher, roles: Mapping[str, s
     async def execute() -> Result:
         with claim(holder) as directory:
             stay = not plan.phases and any(guest.taps for guest in guests_of(plan))
-            return await Run(plan, directory, watcher, stay=stay, roles=roles).execute()
+            run = Run(plan, directory, watcher, stay=stay, trace=bool(trace), roles=roles)
+            result = await run.execute()
+            if trace:
+                write_json(chrome_trace(Names(plan), run.traced), trace)
+            return result
 
     return uvloop.run(execute())

@@ -24,10 +24,13 @@ import msgspec
 
 from launcher import rundir
 from launcher.capture_session import Capture, CaptureSession
+from launcher.explain_steps import Step, steps_of
+from launcher.irq_follow import follow
 from launcher.netns import why_none
 from launcher.problems import did_you_mean
 from launcher.processes import IOMMU, VMM
 from launcher.result import FlowResult, Result
+from launcher.trace_names import Names
 from launcher.vf_requests import ChangeVf, ListVfs, change_vf, list_vfs
 from testbed.errors import MachineError, PeerGone
 from testbed.messages.control import EventRoute, InspectInterrupts, InterruptState, VcpuInterrupts
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 SOCKET_NAME: Final = "service"
 _CLOSE_SECONDS: Final = 1.0
 _REQUEST_BYTES: Final = 4096
+_FOLLOW_SECONDS: Final = 0.02
+"""Events are recorded for so long at a time: a busy process's ring holds few milliseconds."""
 
 
 class Ps(msgspec.Struct, frozen=True, tag=True):
@@ -130,7 +135,21 @@ class InterruptStatus(msgspec.Struct, frozen=True):
     routes: dict[str, tuple[EventRoute, ...]]
 
 
-Request = Ps | Stats | Interrupts | Down | Enter | WhereExternal | Capture | ListVfs | ChangeVf
+class FollowInterrupt(msgspec.Struct, frozen=True, tag=True):
+    """Ask for the way of one interrupt, of the next that comes within some seconds."""
+
+    seconds: float
+
+
+class InterruptFollowed(msgspec.Struct, frozen=True):
+    """The way of an interrupt; no steps where none came to its end."""
+
+    steps: list[Step]
+
+
+Request = (
+    FollowInterrupt | Ps | Stats | Interrupts | Down | Enter | WhereExternal | Capture | ListVfs | ChangeVf
+)
 ReplyT = TypeVar("ReplyT")
 
 
@@ -192,8 +211,19 @@ class Service:
             self._captures = {session: t for session, t in self._captures.items() if t is not task}
 
     async def _answer(
-        self, request: Ps | Stats | Interrupts | Down | Enter | WhereExternal | ListVfs | ChangeVf
+        self,
+        request: FollowInterrupt
+        | Ps
+        | Stats
+        | Interrupts
+        | Down
+        | Enter
+        | WhereExternal
+        | ListVfs
+        | ChangeVf,
     ) -> object:
+        if isinstance(request, FollowInterrupt):
+            return await self._follow(request.seconds)
         if isinstance(request, Enter):
             return self._enter(request.guest)
         if isinstance(request, WhereExternal):
@@ -250,6 +280,20 @@ class Service:
                 if state.routes:
                     routes[process.name] = state.routes
         return InterruptStatus(supervisor.segments.read_counters(), tuple(vcpus), routes)
+
+    async def _follow(self, seconds: float) -> InterruptFollowed:
+        """Have events recorded for a moment at a time, until the whole way of an interrupt is among them."""
+        trace, names = self._run.supervisor.segments.trace, Names(self._run.plan)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            trace.begin()
+            try:
+                await asyncio.sleep(_FOLLOW_SECONDS)
+            finally:
+                trace.end()
+            if way := follow(names, trace.read()[0]):
+                return InterruptFollowed(steps_of(names, way))
+        return InterruptFollowed([])
 
     async def _down(self) -> Result:
         self._run.stop("virtbed down")

@@ -165,8 +165,10 @@ ATS_ANSWERED: Final = Event(87, "dma", "ats_answered",
 CAUSE_SET: Final = Event(96, "interrupt", "cause_set",
     "the device sets interrupt causes {causes}", causes="hex")
 LINE_SET: Final = Event(97, "interrupt", "line_set",
-    "the device's line to {intid} is asserted: {asserted}", intid="intid", asserted="yes")
-EDGE: Final = Event(98, "interrupt", "edge", "the device gives {intid} an edge", intid="intid")
+    "the device's line to {intid} of {guest} is asserted: {asserted}",
+    intid="intid", asserted="yes", guest="process")
+EDGE: Final = Event(98, "interrupt", "edge",
+    "the device gives {intid} of {guest} an edge", intid="intid", guest="process")
 MSI_RAISED: Final = Event(99, "interrupt", "msi_raised",
     "function {function} of the NIC raises an interrupt: a message, {data} to {iova}",
     function="number", iova="iova", data="hex")
