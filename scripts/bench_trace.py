@@ -40,7 +40,7 @@ def frames_per_second(tree: Path, options: argparse.Namespace) -> float:
 
 def rate_of(result: dict[str, Any]) -> float:
     """Return the median rate of a bench's result."""
-    return float(result["figures"]["frames_per_second"]["median"])
+    return float(result["frames_per_second"]["median"])
 
 
 def main() -> int:
