@@ -11,8 +11,9 @@ maintenance interrupt tells when to refill: underflow, or none pending where act
 interrupt without a list register is ended by EOIcount (LRENP) in order of priority, with EOImode 1 by a trap.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Protocol
 
 from testbed.messages.doorbell import Ringer
@@ -32,6 +33,9 @@ _GROUP_ENABLES: Final = gic.VMCR_VENG0.mask | gic.VMCR_VENG1.mask
 _GROUP_ENABLED: Final = (gic.HCR_VGRP0EIE.mask, gic.HCR_VGRP1EIE.mask)
 _NOTHING_LEFT: Final = (_EN,)
 """ICH_HCR where everything is in list registers: no maintenance interrupt is needed."""
+_SORTED_MAX: Final = 32
+"""So many are sorted faster than every priority is looked at."""
+_BY_KEY: Final = itemgetter(0)
 PRIVATE: Final = gic.SPI_FIRST
 """SGIs and PPIs: INTIDs 0 to 31."""
 RESET_VMCR: Final = gic.VMCR_VBPR0.put(gic.BPR0_MIN) | gic.VMCR_VBPR1.put(gic.BPR1_MIN)
@@ -270,6 +274,8 @@ class VgicCpu:
         return ranked, hcr
 
     def _spill(self, pools: Sequence[_Pool], chosen: Sequence[tuple[_Pool, int]]) -> list[tuple[Bank, int]]:
+        if not any(pool.active for pool in pools):
+            return []
         left = []
         for pool in pools:
             kept = sum(bit for of, bit in chosen if of.bank is pool.bank)
@@ -358,6 +364,24 @@ def _each(members: int) -> list[int]:
 
 def _ranked(pools: Sequence[_Pool], most: int) -> list[tuple[_Pool, int]]:
     """Return at most `most`, best first: by priority, active ones before pending ones, then by INTID."""
+    if sum(pool.count for pool in pools) <= _SORTED_MAX:
+        return [(pool, bit) for _, pool, bit in sorted(_keyed(pools), key=_BY_KEY)[:most]]
+    return _ranked_by_level(pools, most)
+
+
+def _keyed(pools: Sequence[_Pool]) -> Iterator[tuple[int, _Pool, int]]:
+    """Yield every interrupt behind what orders it."""
+    for place, pool in enumerate(pools):
+        members, active, priorities = pool.active | pool.pending, pool.active, pool.bank.priorities
+        while members:
+            low = members & -members
+            number = low.bit_length() - 1
+            yield priorities[number] << 16 | (not active & low) << 15 | place << 12 | number, pool, low
+            members ^= low
+
+
+def _ranked_by_level(pools: Sequence[_Pool], most: int) -> list[tuple[_Pool, int]]:
+    """The same for many, each of which is looked at only if nothing is more urgent."""
     found: list[tuple[_Pool, int]] = []
     for level in range(LEVELS):
         for is_active in (True, False):

@@ -23,7 +23,7 @@ FIELDS = [
     (s.INNER_CACHE, 59, 3), (s.VALID, 63, 1), (s.CWRITER_RETRY, 0, 1), (s.CREADR_STALLED, 0, 1),
     (s.QUEUE_OFFSET, 5, 15),
     (s.BASER_SIZE, 0, 8), (s.BASER_PAGE_SIZE, 8, 2), (s.BASER_ADDRESS, 12, 36), (s.BASER_ENTRY_SIZE, 48, 5),
-    (s.BASER_TYPE, 56, 3), (s.BASER_INDIRECT, 62, 1), (s.PIDR2_ARCH_REV, 4, 4),
+    (s.BASER_TYPE, 56, 3), (s.BASER_INDIRECT, 62, 1), (s.BASER_HIGH_ADDRESS, 12, 4), (s.PIDR2_ARCH_REV, 4, 4),
     (s.LEVEL1_VALID, 63, 1), (s.LEVEL1_ADDRESS, 12, 40),
     (c.COMMAND_OPCODE, 0, 8), (c.COMMAND_DEVICE, 32, 32), (c.COMMAND_EVENT, 64 + 0, 32),
     (c.COMMAND_VPE, 64 + 32, 16), (c.COMMAND_ICID, 128 + 0, 16), (c.COMMAND_RDBASE, 128 + 16, 36),
@@ -55,7 +55,7 @@ CODES = [
     (c.error_code(c.OP_VMOVI, c.ITEVCPU_INVALID), 0x012116),
     (c.error_code(c.OP_VMOVI, c.CMDVCPU_INVALID), 0x012117),
     (s.TYPE_DEVICES, 1), (s.TYPE_VPES, 2), (s.TYPE_COLLECTIONS, 4), (s.BASERS, 8), (s.ARCH_REV_GICV4, 4),
-    (s.QUEUE_PAGE_BYTES, 4096), (s.LEVEL1_ENTRY_BYTES, 8),
+    (s.QUEUE_PAGE_BYTES, 4096), (s.LEVEL1_ENTRY_BYTES, 8), (s.BASER_HIGH_SHIFT, 48),
     (s.PAGE_SIZES_BYTES, (0x1000, 0x4000, 0x10000, 0x10000)),
     (lpi.LPI_FIRST, 8192), (lpi.INTID_SPURIOUS, 1023),
     (lpi.ID_BITS_MIN, 14), (lpi.PENDING_RESERVED_BYTES, 1024),
@@ -76,6 +76,22 @@ def test_field_is_where_the_standard_has_it(field: Bits, lsb: int, width: int) -
 @pytest.mark.parametrize(("constant", "number"), CODES)
 def test_code_is_what_the_standard_says(constant: object, number: object) -> None:
     assert constant == number
+
+
+def test_every_field_is_typed_twice() -> None:
+    named = [(name, value) for module in (s, c, lpi) for name, value in vars(module).items()]
+    tables = ("DTE_", "CTE_", "VTE_", "ITE_")  # of our own format, which the standard leaves open
+    declared = {
+        name for name, value in named if isinstance(value, Bits) and not name.startswith(("_", *tables))
+    }
+    typed = {name for name, value in named if any(value is field for field, _, _ in FIELDS)}
+    assert declared == typed
+
+
+def test_every_number_is_typed_twice() -> None:
+    opcodes = {value for name, value in vars(c).items() if name.startswith("OP_")}
+    assert opcodes <= {number for _, number in CODES if isinstance(number, int)}
+    assert len(opcodes) == len(c.COMMAND_NAMES) == 19
 
 
 def test_registers_read_as_recorded_from_linux() -> None:
