@@ -36,8 +36,11 @@ from launcher.unsafe import SHARED_MAC_HINT, check_unsafe, may_share_macs
 from launcher.validation import Checked, check_values
 from launcher.wiring import Network, host_nic, resolve_functions, resolve_wires
 from launcher.yaml_source import Document, parse_document, read_document
+from testbed.address import PAGE_SIZE_BYTES, align_up
 from testbed.errors import ConfigError
 from testbed.spec.flow import IDS_MAX as FLOW_IDS_MAX
+from testbed.spec.gic_registers import PENDBASER_ADDRESS
+from testbed.spec.lpi import ID_BITS_MIN, config_bytes, pending_bytes
 from testbed.spec.port_counters import PORTS_MAX
 
 __all__ = ["End", "Flow", "Guest", "Host", "Nic", "Topology", "load_topology", "parse_topology"]
@@ -284,6 +287,7 @@ class _Resolver:
                 if self.checked.intact((*path, other)):
                     self._add((*path, key), text)
         needed = sum(nic.memory_bytes for nic in section.nics) + self._smmu_bytes(guest_path, section)
+        needed += _lpi_bytes(section)
         if needed > section.memory and not is_external(section) and self.checked.intact(guest_path):
             text = f"must be at least {format_size(needed)} for the queues and buffers of its NICs, "
             self._add((*guest_path, "memory"), f"{text}not {format_size(section.memory)}")
@@ -300,6 +304,14 @@ class _Resolver:
 
     def _add(self, path: Path, text: str) -> None:
         self.checked.add(path, text)
+
+
+def _lpi_bytes(section: GuestSection) -> int:
+    """Return the RAM for a guest's LPI tables: their configuration, and those pending, which are aligned."""
+    if section.interrupts != "direct" or not any(isinstance(nic, VfSection) for nic in section.nics):
+        return 0
+    pending = align_up(pending_bytes(ID_BITS_MIN), PAGE_SIZE_BYTES) + (1 << PENDBASER_ADDRESS.lsb)
+    return align_up(config_bytes(ID_BITS_MIN), PAGE_SIZE_BYTES) + pending
 
 
 def _nic_sections(

@@ -5,7 +5,7 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
@@ -23,6 +23,7 @@ from testbed.iommu.smmu import Outputs, Smmu
 from testbed.iommu.translate import native_walk
 from testbed.memory.host import HostMemory
 from testbed.messages.control import (
+    EventRoute,
     Failed,
     GuestReport,
     InspectInterrupts,
@@ -64,6 +65,7 @@ class Iommu:
             self.windows.update(self.interrupts.windows)
         self.attachments = [self._attach(nic) for nic in entry.nics]
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
+        self._vpes = {vpe.vpt_hpa: vpe.guest for vpe in entry.vpes}
         self._watch_registers()
         self._loop.deadline = self._deadline_ns
         self._loop.on_control = self._control
@@ -158,10 +160,15 @@ class Iommu:
             for stream, service in attachment.services.items()
         }
 
+    def _routes(self) -> Iterator[EventRoute]:
+        """Yield where events lead, by the names of functions and vCPUs."""
+        assert self.interrupts is not None
+        return listed_routes(self.interrupts.its, self._functions, self._vpes)
+
     def _control(self, message: ToProcess) -> None:
         if isinstance(message, InspectInterrupts):
-            routes = tuple(listed_routes(self.interrupts.its)) if self.interrupts is not None else ()
-            state = InterruptState(inspection_id=message.inspection_id, routes=routes)
+            routes = self._routes() if self.interrupts is not None else ()
+            state = InterruptState(inspection_id=message.inspection_id, routes=tuple(routes))
             self._parts.control.send(state)
         elif isinstance(message, PeerDied):
             self._lose(message.name)

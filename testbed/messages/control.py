@@ -229,6 +229,12 @@ class VcpuInterrupts(msgspec.Struct, frozen=True, kw_only=True):
     """Virtual LPIs that wait to be taken."""
     list_registers: tuple[ListRegister, ...] = ()
     active_priorities: tuple[int, ...] = ()
+    waiting: tuple[int, ...] = ()
+    """Pending and enabled in the interrupt controller, and in no list register."""
+    disabled: tuple[int, ...] = ()
+    """Pending there and not enabled."""
+    active: tuple[int, ...] = ()
+    """Active there, and in no list register."""
 
 
 class EventRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +249,10 @@ class EventRoute(msgspec.Struct, frozen=True, kw_only=True):
     processor: int | None = None
     """None: the target is not mapped."""
     doorbell: int | None = None
+    function: str = ""
+    """Of whom the DeviceID is."""
+    vcpu: str = ""
+    """Whose vPE it leads to."""
 
 
 class InterruptState(Message, frozen=True, kw_only=True):

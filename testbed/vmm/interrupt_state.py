@@ -1,17 +1,19 @@
-"""The interrupts of vCPUs as their pages have them, for people who look; looking changes nothing.
+"""The interrupts of vCPUs as their pages and their interrupt controller have them, for people who look;
+looking changes nothing.
 
 Reference: ARM IHI 0069 H.b §12.4 (ICH_LR<n>_EL2, ICH_AP1R), testbed/spec/vcpu_page.py. A running vCPU goes on
-meanwhile, so what is told was true of each word, not of all at one time. Not modelled: what only the
-interrupt controller's own state has.
+meanwhile, so what is told was true of each word, not of all at one time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from testbed.messages.control import ListRegister, VcpuInterrupts
 from testbed.native import ListRegisters, Pinned, SharedWords, VlpiPending
 from testbed.spec import gic, vcpu_page
 from testbed.spec.vcpu_page import VCPU_PAGE
+from testbed.vmm.vgic_bank import Bank, bits
+from testbed.vmm.vgic_cpu import VgicCpu
 
 _STATES: Final = {
     gic.STATE_PENDING: "pending",
@@ -20,26 +22,35 @@ _STATES: Final = {
 }
 
 
-def vcpu_states(guest: str, way: str, pages: memoryview) -> Iterator[VcpuInterrupts]:
+def vcpu_states(guest: str, way: str, pages: memoryview, cpus: Sequence[VgicCpu]) -> Iterator[VcpuInterrupts]:
     """Yield the state of each vCPU of a guest, of whose pages these are."""
-    for number in range(pages.nbytes // VCPU_PAGE.size):
-        page = Pinned(pages[number * VCPU_PAGE.size : (number + 1) * VCPU_PAGE.size])
-        yield _state(guest, number, way, page)
+    for cpu in cpus:
+        page = Pinned(pages[cpu.number * VCPU_PAGE.size : (cpu.number + 1) * VCPU_PAGE.size])
+        yield _state(guest, way, page, cpu)
 
 
-def _state(guest: str, number: int, way: str, page: Pinned) -> VcpuInterrupts:
+def _state(guest: str, way: str, page: Pinned, cpu: VgicCpu) -> VcpuInterrupts:
     words = SharedWords(page)
     resident = words.load32(VCPU_PAGE.offset("resident"))
+    banks = cpu.held()
     return VcpuInterrupts(
         guest=guest,
-        vcpu=number,
+        vcpu=cpu.number,
         way=way,
         running=words.load32(VCPU_PAGE.offset("run_state")) == vcpu_page.RUN_IN,
         resident=resident - 1 if resident else None,
         pending=tuple(VlpiPending(page).pending()),
         list_registers=tuple(_list_registers(page)),
         active_priorities=tuple(_active(words)),
+        waiting=tuple(_intids((bank, pending & bank.enabled) for bank, pending, _ in banks)),
+        disabled=tuple(_intids((bank, pending & ~bank.enabled) for bank, pending, _ in banks)),
+        active=tuple(_intids((bank, active) for bank, _, active in banks)),
     )
+
+
+def _intids(sets: Iterable[tuple[Bank, int]]) -> Iterator[int]:
+    for bank, members in sets:
+        yield from (bank.first + number for number in bits(members))
 
 
 def _list_registers(page: Pinned) -> Iterator[ListRegister]:

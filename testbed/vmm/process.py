@@ -240,7 +240,9 @@ class Vmm:
         found = (
             state
             for vm in self.vms
-            for state in vcpu_states(vm.name, vm.entry.interrupts, segments[f"{vm.name}.vcpu"].view)
+            for state in vcpu_states(
+                vm.name, vm.entry.interrupts, segments[f"{vm.name}.vcpu"].view, vm.vgic.cpus
+            )
         )
         self._parts.control.send(InterruptState(inspection_id=inspection_id, vcpus=tuple(found)))
 

@@ -332,6 +332,16 @@ class VgicCpu:
                 active |= slot.bit if state & gic.STATE_ACTIVE and slot.active is not False else 0
         return pending, active
 
+    def held(self) -> tuple[tuple[Bank, int, int], ...]:
+        """Return what of each bank is pending and active for this vCPU and in no list register."""
+        private, spis, lpis = self.private, self._shared.spis, self.lpis
+        unlisted = ~private.listed
+        return (
+            (private, private.pending & unlisted, private.active & unlisted),
+            (spis, spis.pending & self.spi_mask & ~spis.listed, self.spi_active & ~spis.listed),
+            (lpis, lpis.latched, 0),
+        )
+
     def lists(self, bank: Bank, members: int) -> bool:
         """Say whether any of the interrupts is in a list register of this vCPU, or active without one."""
         return any(slot.bank is bank and slot.bit & members for slot in self.slots) or any(

@@ -11,18 +11,26 @@ def test_tables_name_every_vcpu_and_route() -> None:
     listed = ListRegister(intid=40, state="active", priority=0xA0, group=1)
     vcpu = VcpuInterrupts(
         guest="c", vcpu=1, way="direct", running=True, resident=0, pending=(8192,), list_registers=(listed,),
-        active_priorities=(0xA0,),
+        active_priorities=(0xA0,), waiting=tuple(range(32, 42)), disabled=(27,), active=(50,),
     )  # fmt: skip
-    direct = EventRoute(device=0x180, event=2, virtual=True, intid=8192, target=4, processor=0, doorbell=8200)
+    direct = EventRoute(
+        device=0x180, event=2, virtual=True, intid=8192, target=4, processor=0, doorbell=8200,
+        function="nic0.vf0", vcpu="c",
+    )  # fmt: skip
     lost = EventRoute(device=0x180, event=3, virtual=False, intid=8193, target=0)
-    status = InterruptStatus({"c": {"interrupts.vf": 1234}}, (vcpu,), {"iommu-h0": (direct, lost)})
-    console = Console(width=160, record=True, file=None, quiet=False)
+    counters = {"c": {"interrupts.vf": 1234, "interrupts.virtio": 5}, "iommu-h0": {"its.hits": 77}}
+    status = InterruptStatus(counters, (vcpu,), {"iommu-h0": (direct, lost)})
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(irq_view(status))
     text = captured.get()
+    words = " ".join(text.split())
 
-    assert "1,234" in text
-    assert "running, resident on 0" in text
-    assert "40 active 0xa0" in text
-    assert "virtual LPI 8192 of vPE 4, processor 0" in text
-    assert "LPI 8193 of collection 0, not mapped" in text
+    assert "c vf direct 1,234" in words
+    assert "virtio list-registers 5" in words
+    assert "iommu-h0 its.hits 77" in words
+    assert "c.1 running 40 active 0xa0 32 33 34 35 36 37 and 50 8192 0xa0" in words
+    assert "resident on 0 5 more" in words
+    assert "nic0.vf0 0x0180 2 vLPI 8192 of vPE 4 (c), processor 0 8200" in words
+    assert "LPI 8193 of collection 0, not mapped" in words
+    assert max(map(len, text.splitlines())) <= 80

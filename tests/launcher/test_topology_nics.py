@@ -35,6 +35,16 @@ def test_an_e1000_has_its_defaults_and_needs_memory_for_its_buffers() -> None:
     assert "memory: must be at least 16.6MiB for the queues and buffers of its NICs, not 8MiB" in line
 
 
+def test_direct_interrupts_need_memory_for_their_tables() -> None:
+    text = """name: t
+hosts: {h0: {nics: {nic0: {vfs: 1}}}}
+guests: {a: {memory: 4MiB, interrupts: WAY, nics: [{kind: vf, nic: nic0, ring_size: 984}]}}
+"""
+    assert parse_topology(text.replace("WAY", "list-registers")).guests[0].memory_bytes == 4 << 20
+    (line,) = mistakes(text.replace("WAY", "direct"))
+    assert "memory: must be at least 4.1MiB for the queues and buffers of its NICs, not 4MiB" in line
+
+
 HOSTS = """name: t
 hosts:
   h0: {nics: {nic0: {vfs: 2, wire: w0}}, bridge: {uplink: nic0}}

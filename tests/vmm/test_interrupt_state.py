@@ -5,10 +5,12 @@ from testbed.native import ListRegisters, Pinned, SharedWords, VirtualCpuInterfa
 from testbed.spec import gic
 from testbed.spec.vcpu_page import VCPU_PAGE
 from testbed.vmm.interrupt_state import vcpu_states
+from tests.support.vgic_rig import VgicRig
 
 
 def test_idle_vcpus_have_nothing() -> None:
-    first, second = vcpu_states("a", "direct", memoryview(bytearray(2 * VCPU_PAGE.size)))
+    pages, vgic = memoryview(bytearray(2 * VCPU_PAGE.size)), VgicRig(2, ready=False).vgic
+    first, second = vcpu_states("a", "direct", pages, vgic.cpus)
 
     assert first == VcpuInterrupts(guest="a", vcpu=0, way="direct", running=False, resident=None)
     assert second.vcpu == 1
@@ -28,7 +30,7 @@ def test_everything_that_a_page_has_is_told_and_stays() -> None:
     words.store32(VCPU_PAGE.offset("resident"), 3)
     before = bytes(page)
 
-    (state,) = vcpu_states("b", "list-registers", memoryview(page))
+    (state,) = vcpu_states("b", "list-registers", memoryview(page), VgicRig().vgic.cpus)
 
     assert state.running
     assert state.resident == 2
@@ -39,3 +41,21 @@ def test_everything_that_a_page_has_is_told_and_stays() -> None:
     )
     assert state.active_priorities == (0xA0,)
     assert bytes(page) == before
+
+
+def test_what_the_controller_keeps_is_told_too() -> None:
+    rig = VgicRig(2)
+    vgic, spis = rig.vgic, rig.vgic.spis
+    spis.edge = spis.enabled = 0xFF
+    spis.group1 = 0xFFFF
+    vgic.route(7, 1)
+    for intid in range(32, 42):
+        vgic.set_level(intid, True)
+        vgic.pulse(intid)
+    rig.settle()
+    first, second = vcpu_states("a", "direct", memoryview(bytearray(2 * VCPU_PAGE.size)), vgic.cpus)
+
+    assert (first.waiting, first.disabled) == ((36, 37, 38), (40, 41))
+    assert (second.waiting, second.disabled, second.active) == ((), (), ())
+    taken = [rig.acknowledge() for _ in range(4)]
+    assert taken[0] == 32
