@@ -11,17 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.native import (
+    POST_WAKE,
     SERVE_ATTENTION,
     SERVE_BROKEN,
     SERVE_IDLE,
     SERVE_LIMIT,
+    SERVE_TELL,
     DmaRequester,
     DmaServer,
     HostMap,
     Iotlb,
+    ItsCache,
+    LpiPort,
     Pinned,
+    SharedWords,
 )
 from testbed.spec import dma_request as d
+from testbed.spec import lpi
 from testbed.spec import page_table as pt
 from tests.support.scribbler import Target, scribbling
 from tests.support.strict_memory import BASE_GPA, StrictMemory
@@ -253,3 +259,53 @@ def test_ring_that_does_not_fit_is_refused(offset: int, slots: int) -> None:
     rig = Rig()
     with pytest.raises(ValueError, match=r"DMA ring|do not fit"):
         DmaRequester(rig.memory.pinned(BASE_GPA, RING_BYTES), offset, slots, STREAM)
+
+
+TRANSLATER: Final = PAGE + 0x40
+EVENT, NUMBER, PROCESSOR = 3, 70, 1
+
+
+def led(rig: Rig) -> tuple[LpiPort, Pinned]:
+    """Have one event of the ring's requester lead to an LPI; return where it is raised."""
+    page = Pinned(bytearray(lpi.LPI_PAGE.size))
+    port, its = LpiPort(page), ItsCache(16)
+    its.fill_physical(STREAM, EVENT, 0, NUMBER, port, PROCESSOR)
+    rig.server.lead_messages(HPA + TRANSLATER, its)
+    return port, page
+
+
+def test_messages_are_posted_in_their_order_where_their_event_is_cached(rig: Rig) -> None:
+    port, page = led(rig)
+    SharedWords(page).store32(lpi.LPI_PAGE.offset("armed"), 1)
+    post = rig.requester.post
+    post(d.KIND_WRITE, IOVA, 8, 0)
+    for event in (EVENT, EVENT, EVENT + 1):
+        post(d.KIND_MSI, IOVA + TRANSLATER, d.MSI_BYTES, event)
+    rig.requester.submit()
+
+    assert rig.server.serve(SLOTS) == (2, SERVE_TELL)
+    assert rig.server.told == (POST_WAKE, PROCESSOR, -1)
+    assert rig.server.serve(SLOTS) == (1, SERVE_ATTENTION)
+    assert (rig.server.current[0], rig.server.current[-1]) == (d.KIND_MSI, EVENT + 1)
+    rig.server.finish(d.STATUS_DONE)
+    assert rig.server.serve(SLOTS) == (0, SERVE_IDLE)
+    assert (rig.server.messages, port.take_all(), rig.requester.completed) == (2, [NUMBER], 4)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked(d.KIND_MSI, IOVA + TRANSLATER + 4, d.MSI_BYTES, EVENT),
+        Asked(d.KIND_MSI, IOVA + 2 * PAGE + 0x40, d.MSI_BYTES, EVENT),
+        Asked(d.KIND_MSI, IOVA + TRANSLATER, 8, EVENT),
+        Asked(d.KIND_MSI, IOVA + TRANSLATER, 0, EVENT),
+        Asked(d.KIND_MSI, IOVA + TRANSLATER, d.MSI_BYTES, EVENT, d.FLAG_TRANSLATED),
+        Asked(d.KIND_MSI, IOVA + TRANSLATER, d.MSI_BYTES, 0xFFFF_FFFF),
+    ],
+)
+def test_other_messages_wait_for_a_decision(rig: Rig, asked: Asked) -> None:
+    port, _ = led(rig)
+    rig.requester.post(asked.kind, asked.iova, asked.length, asked.buffer, flags=asked.flags)
+    rig.requester.submit()
+    assert rig.server.serve(SLOTS) == (0, SERVE_ATTENTION)
+    assert (rig.server.messages, port.take_all()) == (0, [])
