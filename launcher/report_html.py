@@ -16,6 +16,8 @@ from launcher.compare_ways import FRAMES, METHODS, PLACES, Place
 from launcher.report_charts import Bar, Stack, bars, lines, stacks
 from launcher.report_style import STYLE
 
+_FINE: Final = 0.01
+"""What is less has two digits that mean something, not three."""
 _COST_FIGURES: Final = {
     "exits": "exits",
     "doorbells": "doorbells asked",
@@ -62,7 +64,8 @@ def _small(value: float) -> str:
     """Return a number for each frame: never with an exponent, which nobody compares at a glance."""
     if not value:
         return number(value, figures.NOTHING)
-    digits = 2 if value >= 10 else 2 - math.floor(math.log10(value))
+    exponent = math.floor(math.log10(value))
+    digits = max(2, (2 if value >= _FINE else 1) - exponent)
     return number(value, f"{value:,.{min(digits, 7)}f}".rstrip("0").rstrip("."))
 
 
