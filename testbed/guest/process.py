@@ -5,7 +5,7 @@ each further one has a thread with a loop of its own. Reference: design, "Proces
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import partial
 from threading import Thread
@@ -139,9 +139,7 @@ class Guest:
         if self._entry.interrupts == "direct":
             interrupts.driver.start_lpis(ram)
 
-        def doorbell(bell: Bell, process: str) -> Callable[[], None]:
-            return self._parts.doorbell(bell, process).ring
-
+        doorbell = self._parts.doorbell
         counters, listen = self._parts.counters, self._loop.watch.add_bell
         iommu = self._start_smmu(memory, ram)
         return VfParts(

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbed.address import PAGE_SIZE_BYTES, Gpa
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, VfBus
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, SendTail, VfBus
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.iova import ConfinedDma, GuestIommu, PhysicalDma
 from testbed.guest.ram import RamAllocator
 from testbed.memory.guest import GuestMemory
+from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import VfEntry
 from testbed.native import Bell, Pinned
 from testbed.observe.counters import Counters
 from testbed.pci.bar_window import BarPort, Requester, Wait
 from testbed.spec import bar_window, igb_pci
+from testbed.spec.igb_vf import REGISTERS
 from testbed.spec.its import ITS
 
 
@@ -38,7 +40,7 @@ class VfParts:
     counters: Counters
     interrupts: Interrupts
     wait: Wait
-    doorbell: Callable[[Bell, str], Callable[[], None]]
+    doorbell: Callable[[Bell, str], Doorbell]
     listen: Callable[[Bell], None]
     is_gone: Callable[[str], bool] = lambda _process: False
     """Says that the process of a device has ended."""
@@ -51,9 +53,12 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     size = bar_window.BAR_WINDOW.size
     window = Pinned(parts.memory.view(nic.window_gpa, size))
     parts.listen(Bell(window, bar_window.BELL_TO_DRIVER))
-    ring = parts.doorbell(Bell(window, bar_window.BELL_TO_DEVICE), nic.nic)
-    requester = Requester(window, ring, parts.wait, is_gone=lambda: parts.is_gone(nic.nic))
-    bus = VfBus(BarPort(requester, igb_pci.REGISTERS_BAR), BarPort(requester, igb_pci.MSIX_BAR))
+    bell = Bell(window, bar_window.BELL_TO_DEVICE)
+    device = parts.doorbell(bell, nic.nic)
+    requester = Requester(window, device.ring, parts.wait, is_gone=lambda: parts.is_gone(nic.nic))
+    registers = BarPort(requester, igb_pci.REGISTERS_BAR)
+    tail = SendTail(registers.doorbell(REGISTERS["TDT"].offset, bell), device)
+    bus = VfBus(registers, BarPort(requester, igb_pci.MSIX_BAR), send_tail=tail)
     dma, msi_page = _dma(parts, nic)
     address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [Message(address, event) for event in range(len(nic.intids))]

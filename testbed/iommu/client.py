@@ -90,6 +90,16 @@ class AtsPort:
         """Reads, writes, bytes read, bytes written."""
         return self._server.counts
 
+    @property
+    def server(self) -> DmaServer:
+        """Serves `ring` by cached translations."""
+        return self._server
+
+    @property
+    def open(self) -> bool:
+        """Whether requests are served here; else one waits for the IOMMU, or none may be."""
+        return self._awaited is None and not self._untranslated
+
     def submit(self) -> None:
         """Publish what was posted and serve it as far as translations are there."""
         if self.ring.submit():
@@ -260,6 +270,11 @@ class DmaClient:
     def watched(self) -> list[tuple[DmaRequester, Callable[[], bool]]]:
         """What is to be watched besides `invalidations` and the ports' rings, and what to do then."""
         return [(port.remote.ring, partial(self._step, port)) for port in self._ats.values()]
+
+    @property
+    def caching(self) -> Mapping[int, AtsPort]:
+        """The ports by which the device reaches memory itself, by stream; none without ATS."""
+        return self._ats
 
     def moved(self) -> dict[str, int]:
         """Return what the device has moved itself and looked up in its translation cache."""

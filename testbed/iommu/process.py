@@ -34,7 +34,7 @@ from testbed.messages.control import (
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell, DmaServer, Pinned
+from testbed.native import Bell, DmaServer, Pinned, ServePump
 from testbed.observe.catalogue import DMA_COUNTERS
 from testbed.pci.bar_window import Completer
 from testbed.spec import dma_area, iommu_window
@@ -43,6 +43,10 @@ from testbed.spec.vcpu_page import BELL_TO_VCPU
 
 NO_STALLS: Final = Features(stall=False)
 """The devices are PCIe functions, whose transactions may not be stalled (IHI 0070 G.b §3.12.2)."""
+PUMP_NS: Final = 100_000
+"""How long rings are served natively before others get their turn."""
+PUMP_IDLE_NS: Final = 30_000
+"""How long it looks on when nothing moves: what is under way comes in a few microseconds."""
 _EXPIRY_NS: Final = 1_000_000_000
 """How often overdue invalidations are looked for."""
 
@@ -63,6 +67,8 @@ class Iommu:
         self.interrupts = self._interrupts(entry) if entry.its_hpa else None
         if self.interrupts is not None:
             self.windows.update(self.interrupts.windows)
+        self.pump, self._devices, self._rings = ServePump(), list[Doorbell](), list[DmaService]()
+        self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
         self.attachments = [self._attach(nic) for nic in entry.nics]
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
         self._vpes = {vpe.vpt_hpa: vpe.guest for vpe in entry.vpes}
@@ -112,6 +118,7 @@ class Iommu:
         spaces = RegisterSpaces(blocks)
         completer = Completer(self._window, spaces, self._to_vmm.ring)
         self._loop.watch.add(completer.watched, partial(self._access, completer))
+        self.pump.stop_for(completer.watched)
         self._loop.watch.add_bell(completer.bell)
 
     def _access(self, completer: Completer) -> bool:
@@ -137,10 +144,26 @@ class Iommu:
         attachment = Attachment(
             nic.nic, shared, [function.stream for function in nic.functions], self._service, bell
         )
+        device = self.pump.add_device(Bell(page, dma_area.BELL_TO_DEVICE))
+        self._devices.append(bell)
         for service in attachment.services.values():
-            self._loop.watch.add(service.server, partial(attachment.serve, service))
+            self.pump.add(device, service.server)
+            self._rings.append(service)
+            self._loop.watch.add(service.server, partial(self._serve, attachment, service))
         self._loop.watch.add_bell(attachment.from_device)
         return attachment
+
+    def _serve(self, attachment: Attachment, service: DmaService) -> bool:
+        """Deal with one ring and its decisions, then with every ring as long as there are none."""
+        moved = attachment.serve(service)
+        busy = self._go_on in self._loop.runnable
+        _, asleep, telling = self.pump.run(self.smmu.translating, PUMP_NS, 0 if busy else self._idle_ns)
+        for device in asleep:
+            self._devices[device].wake()
+        if telling is not None:
+            told = self._rings[telling]
+            told.tell(*told.server.told)
+        return moved
 
     def _service(self, shared: SharedArea, offset: int, stream: int) -> DmaService:
         table = self.smmu.cache.table
@@ -215,7 +238,8 @@ class Iommu:
         if self.interrupts is not None:
             for name, value in self.interrupts.counts().items():
                 counters.set(f"its.{name}", value)
-        counters.set("bell.asked", sum(bell.asked for bell in self._bells))
+        pumped = sum(self.pump.asked(device) for device in range(len(self._devices)))
+        counters.set("bell.asked", sum(bell.asked for bell in self._bells) + pumped)
         counters.set("bell.sent", sum(bell.sent for bell in self._bells))
 
 

@@ -71,6 +71,25 @@ bool bar_take(struct bar_completer *c, bar_write_t *write) {
   return false;
 }
 
+/* Take the doorbells in front of everything else; true: an access waits that is none, and is left where it is. */
+bool bar_take_doorbells(struct bar_completer *c) {
+  for (uint32_t budget = BAR_WINDOW_POSTED_MAX; budget; budget--) {
+    uint32_t produced = load_acquire(&c->window->produced);
+    if (produced == c->consumed) break;
+    if (unlikely(produced - c->consumed > BAR_WINDOW_POSTED_MAX)) return true;
+    const bar_write_t *from = slot(c->window, c->consumed);
+    bar_write_t write = {.offset = load_relaxed(&from->offset), .target = load_relaxed(&from->target),
+                         .value = load_relaxed(&from->value)};
+    if (c->fixed_function) write.target = (write.target & ~FUNCTION_MASK) | c->function;
+    doorbell_word_t *word = find_doorbell(c, &write);
+    if (!word) return true;
+    store_release(&c->window->consumed, ++c->consumed);
+    word->value = (uint32_t)write.value;
+    word->writes++;
+  }
+  return bar_pending(c);
+}
+
 /* Return what is to be read, where a read waits and every write posted before it was taken. */
 bool bar_take_read(struct bar_completer *c, uint32_t *target, uint32_t *offset) {
   uint32_t number = load_acquire(&c->window->read_number);

@@ -32,6 +32,7 @@ bool bar_answer(const struct bar_requester *r, uint64_t *value);
 int bar_room(void *requester);
 
 int bar_pending(void *completer);
+bool bar_take_doorbells(struct bar_completer *c);
 bool bar_take(struct bar_completer *c, bar_write_t *write);
 bool bar_take_read(struct bar_completer *c, uint32_t *target, uint32_t *offset);
 void bar_reply(struct bar_completer *c, uint64_t value);

@@ -80,6 +80,26 @@ cdef class BarRequester(Watched):
         return value if bar_answer(&self.r, &value) else None
 
 
+cdef class TailDoorbell:
+    """A tail register behind a window, written natively: `requester` posts, `bell` is the device's."""
+
+    cdef bar_requester* r
+    cdef bell_t* bell
+    cdef uint32_t target, offset
+    cdef tuple keep
+
+    def __init__(self, BarRequester requester not None, uint32_t target, uint32_t offset, Bell bell not None):
+        self.r, self.bell, self.target, self.offset = &requester.r, bell.bell, target, offset
+        self.keep = (requester, bell)
+
+    cdef bint write(self, uint32_t tail, bint* asleep) noexcept nogil:
+        """Write the register; False where the window is full. `asleep`: a message is to be sent."""
+        if not bar_post(self.r, self.target, self.offset, tail):
+            return False
+        asleep[0] |= bell_ring(self.bell)
+        return True
+
+
 cdef class BarCompleter(Watched):
     """The device's side of a window. Ready while an access waits."""
 

@@ -108,6 +108,7 @@ cdef extern from "nic_engine.h" nogil:
         dma_requester_t* dma[9]
         uint64_t stall_ns, due_ns
         nic_unclaimed unclaimed
+        uint32_t tx_awaited, rx_awaited
         uint32_t tx_events, rx_events, faults, spoofing, dropping
         uint32_t spoofed[16]
         igb_statistics_t* stats
@@ -341,6 +342,10 @@ cdef class NicEngine(Watched):
         with nogil:
             moved = nic_turn(self.e, now_ns)
         return moved
+
+    def await_events(self, uint32_t tx, uint32_t rx):
+        """Say of which queues somebody is interrupted now, bit masks: a pump stops for no others."""
+        self.e.tx_awaited, self.e.rx_awaited = tx, rx
 
     def take_events(self):
         """Return bit masks of queues since the last time: transmit and receive queues with descriptors written back, transmit queues

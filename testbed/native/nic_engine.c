@@ -20,6 +20,7 @@ static uint32_t place_lane(struct nic_lane *lane, uint32_t at, uint32_t from) {
 
 void nic_engine_init(struct nic_engine *e, uint8_t *sram) {
   e->sram = sram;
+  e->tx_awaited = e->rx_awaited = ~0u;
   uint32_t at = place_lane(&e->ingress, 0, NIC_FROM_WIRE);
   for (uint32_t i = 0; i < NIC_QUEUES; i++) {
     at = place_lane(&e->tx[i].lane, at, i % NIC_POOLS);

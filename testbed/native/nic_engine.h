@@ -41,7 +41,7 @@ struct nic_job {
   uint32_t leaving;         /* functions that frames of it are being written for, and behind which request each */
   uint32_t written[NIC_FUNCTIONS];
   uint32_t rs[NIC_JOB_FRAMES]; /* descriptors with RS, by ring index */
-  struct nic_packet packets[NIC_JOB_FRAMES];
+  struct nic_packet packets[NIC_JOB_FRAMES + 1]; /* one that is looked at and finds no room */
   struct nic_frame frames[NIC_JOB_FRAMES];
 };
 
@@ -101,6 +101,7 @@ struct nic_engine {
   dma_requester_t *dma[NIC_FUNCTIONS];
   uint64_t now_ns, stall_ns, due_ns; /* due: when something happens by itself, 0: nothing does */
   struct nic_unclaimed unclaimed;
+  uint32_t tx_awaited, rx_awaited; /* queues whose events interrupt somebody now */
   uint32_t tx_events, rx_events, spoofing, dropping; /* queues, a bit each */
   uint32_t faults; /* transmit queues in the low half, receive queues in the high one */
   uint32_t spoofed[NIC_QUEUES];

@@ -46,14 +46,13 @@ static struct scan scan_packet(const struct nic_transmit *q, uint8_t *sram) {
   return s;
 }
 
-static struct nic_packet open_packet(const struct nic_transmit *q, uint8_t *sram, uint32_t len) {
+static void open_packet(struct nic_packet *p, const struct nic_transmit *q, uint8_t *sram, uint32_t len) {
   const struct nic_desc *d = ring_desc(&q->ring, sram, q->ring.used);
-  struct nic_packet p = {.len = len, .cmd = (uint32_t)d->high, .olinfo = (uint32_t)(d->high >> 32)};
-  if (is_advanced(d)) {
-    const struct nic_desc *c = &q->contexts[p.olinfo >> IGB_RING_IDX_SHIFT & (IGB_RING_CONTEXTS - 1)];
-    p.macip_vlan = (uint32_t)c->low, p.tucmd = (uint32_t)c->high, p.mss_l4len = (uint32_t)(c->high >> 32);
-  }
-  return p;
+  p->len = len, p->cmd = (uint32_t)d->high, p->olinfo = (uint32_t)(d->high >> 32);
+  p->macip_vlan = p->tucmd = p->mss_l4len = 0;
+  if (!is_advanced(d)) return;
+  const struct nic_desc *c = &q->contexts[p->olinfo >> IGB_RING_IDX_SHIFT & (IGB_RING_CONTEXTS - 1)];
+  p->macip_vlan = (uint32_t)c->low, p->tucmd = (uint32_t)c->high, p->mss_l4len = (uint32_t)(c->high >> 32);
 }
 
 /* Hand `n` descriptors on: they belong to the job now, and those with RS go back to the driver when it has been read. */
@@ -96,8 +95,9 @@ static enum taken take_packet(struct nic_engine *e, struct nic_transmit *q, stru
   struct scan s = scan_packet(q, e->sram);
   if (unlikely(s.bad)) return TAKEN_BAD;
   if (unlikely(!s.end)) { q->starved = q->ring.here; return TAKEN_NOTHING; }
-  struct nic_packet p = open_packet(q, e->sram, s.len);
-  uint32_t extra, frames = nic_frames_of(&p, &extra);
+  struct nic_packet *p = &job->packets[job->packets_n]; /* it counts only when packets_n does */
+  open_packet(p, q, e->sram, s.len);
+  uint32_t extra, frames = nic_frames_of(p, &extra);
   if (unlikely(!frames)) { /* nothing can be sent of it; the descriptors are done all the same */
     if (job->rs_n + s.rs_n > NIC_JOB_FRAMES) return TAKEN_FULL;
     if (s.len < IGB_RING_ETHERNET_HEADER_BYTES) e->count[q->pool].dropped_too_short++;
@@ -109,9 +109,8 @@ static enum taken take_packet(struct nic_engine *e, struct nic_transmit *q, stru
   if (job->used + job->reserved + room + extra > NIC_JOB_BYTES || job->planned + frames > NIC_JOB_FRAMES ||
       job->rs_n + s.rs_n > NIC_JOB_FRAMES || dma_room(q->ring.dma) < s.descriptors)
     return TAKEN_FULL;
-  p.at = job->base + job->used + NIC_HEADROOM;
-  read_packet(q, e->sram, p.at, s.descriptors);
-  job->packets[job->packets_n++] = p;
+  p->at = job->base + job->used + NIC_HEADROOM, job->packets_n++;
+  read_packet(q, e->sram, p->at, s.descriptors);
   job->used += room, job->reserved += extra, job->planned += frames;
   charge_rate(e, q, s.len);
   consume(q, job, e->sram, s.descriptors);

@@ -69,6 +69,49 @@ cdef class SlotTxDriver(Watched):
             tail = self.kind.send(self.tx, &filled.b, first, count)
         return tail
 
+    def transmit(self, Filler source not None, Burst through not None, uint32_t want, uint32_t least, uint32_t step, TailDoorbell tail=None):
+        """Fill and send up to `want` frames as long as there are slots, nothing where fewer than `least` are free; each `step` frames and
+        behind the last the tail is written. A piece is as small as serves the nearest cache.
+
+        Return (frames, bytes, tail writes, the device sleeps, the tail that is still to be written or None); without `tail`, or where its window
+        is full, that is the caller's to do. ValueError where a slot has no room for the longest frame.
+        """
+        cdef uint32_t sent = 0, unshown = 0, kicks = 0, piece, i
+        cdef uint64_t total = 0
+        cdef bint asleep = False, full = tail is None
+        if source.longest > self.tx.r.slot_bytes:
+            raise ValueError(f"a slot of {self.tx.r.slot_bytes} bytes has no room for a frame of {source.longest} bytes")
+        with nogil:
+            if self.tx.r.size - 1 - self.tx.used < least:
+                self.kind.reclaim(self.tx)
+                if self.tx.r.size - 1 - self.tx.used < least:
+                    want = 0
+            while sent < want:
+                piece = slot_tx_reserve(self.tx, &through.b, min(want - sent, <uint32_t>PASS_FRAMES), self.kind.reclaim)
+                if not piece:
+                    if not sent or not linger(self.w.ready, self.w.what):
+                        break
+                    continue
+                source.write(&through.b)
+                for i in range(piece):
+                    total += through.b.frames[i].len
+                self.kind.send(self.tx, &through.b, 0, piece)
+                sent += piece
+                unshown += piece
+                if unshown >= step and not full:
+                    full = not tail.write(self.tx.next, &asleep)
+                    if not full:
+                        kicks += 1
+                        unshown = 0
+                if full and unshown >= step:
+                    break
+            if unshown and not full:
+                full = not tail.write(self.tx.next, &asleep)
+                if not full:
+                    kicks += 1
+                    unshown = 0
+        return sent, total, kicks, bool(asleep), self.tx.next if unshown else None
+
     def reclaim(self):
         """Take back what has been sent; return how many frames that is."""
         return self.kind.reclaim(self.tx)
@@ -105,6 +148,31 @@ cdef class SlotRxDriver(Watched):
         with nogil:
             self.kind.collect(&self.q, &to.b, limit)
         return to.b.frames_n
+
+    def receive(self, Inspector inspector not None, Burst through not None, uint32_t limit, uint64_t now_ns):
+        """Take up to `limit` frames, a piece at a time, check each and give the buffers back.
+
+        Return (frames, bytes, foreign frames, requests, new tail). Where there are requests, the last piece was collected and not given back: its
+        frames are to be answered, and `post` is to follow.
+        """
+        cdef uint32_t got = 0, foreign = 0, piece, i, tail = self.q.tail
+        cdef uint64_t total = 0
+        cdef inspected seen
+        seen.requests = 0
+        with nogil:
+            while got < limit:
+                piece = self.kind.collect(&self.q, &through.b, min(limit - got, <uint32_t>PASS_FRAMES))
+                if not piece:
+                    break
+                for i in range(piece):
+                    total += through.b.frames[i].len
+                seen = flow_inspect(&inspector.s, &through.b, now_ns)
+                got += piece
+                foreign += seen.foreign
+                if seen.requests:
+                    break
+                tail = slot_rx_post(&self.q)
+        return got, total, foreign, seen.requests, tail
 
     def post(self):
         """Give the buffers of the collected burst back to the device; return the new tail."""

@@ -103,6 +103,10 @@ cdef class BellRinger:
         if bell_ring(self.bell.bell):
             self.wake()
 
+    def count(self, uint64_t rung):
+        """Its bell was rung natively so often, by whoever does not ring here."""
+        self.asked += rung
+
     cpdef wake(self):
         """Send the message that a bell has been found to ask for by whoever rang it natively."""
         self.sent += 1

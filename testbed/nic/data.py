@@ -84,6 +84,8 @@ class NicData:
         self.engine = NicEngine(sram, statistics.pinned, statistics.pools, counters, offset, stall_ns)
         self._tx = self._direction("TD", "TXDCTL")
         self._rx = self._direction("RD", "RXDCTL")
+        self.advance: Callable[[], bool] = self._one_turn
+        """Has the engine work, in one turn or for a while; says whether anything moved."""
         self._control, self._registers = control, control.registers
         self._report, self._clock_ns = report, clock_ns
         self._ports: dict[int, DmaPort] = {}
@@ -146,7 +148,14 @@ class NicData:
         """Do everything that can be done now; say whether anything moved."""
         if self._outdated:
             self._configure()
-        moved = self.engine.turn(self._clock_ns())
+        self.engine.await_events(*self._control.interrupts.awaited)
+        moved = self.advance()
+        self.take_events()
+        self._submit()
+        return moved
+
+    def take_events(self) -> None:
+        """Pass on what the engine has to say: before anybody looks at a register, or changes one."""
         tx, rx, spoofing, dropping, faults = self.engine.take_events()
         if tx:
             self._control.transmitted(tx)
@@ -154,8 +163,9 @@ class NicData:
             self._control.received(rx)
         if spoofing or dropping or faults:
             self._tell(spoofing, dropping, faults)
-        self._submit()
-        return moved
+
+    def _one_turn(self) -> bool:
+        return self.engine.turn(self._clock_ns())
 
     def deadline_ns(self) -> int | None:
         """Return when `turn` is needed though nothing has come, or None."""

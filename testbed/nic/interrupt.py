@@ -78,6 +78,7 @@ class Interrupts:
         """Messages by function."""
         self._vfs = 0
         self._state = _State()
+        self._awaited, self._awaited_by = (0, 0), -1
         self._bind(registers)
 
     def _bind(self, registers: RegisterFile) -> None:
@@ -146,6 +147,20 @@ class Interrupts:
         """EIMS, EIAC and EIAM."""
         return self._state.mask, self._state.auto_clear, self._state.auto_mask
 
+    @property
+    def awaited(self) -> tuple[int, int]:
+        """Transmit and receive queues (bit masks) whose cause would send a message now: the causes of others
+        only have to be known before the next access to a register.
+        """
+        state = self._state
+        vectors = state.mask & ~state.asserted
+        if vectors != self._awaited_by:
+            self._awaited_by = vectors
+            tables = (state.tx_vector, state.rx_vector)
+            tx, rx = (sum(1 << n for n, bit in enumerate(each) if bit & vectors) for each in tables)
+            self._awaited = tx, rx
+        return self._awaited
+
     def take(self, vectors: int) -> int:
         """Return and clear bits of EICR (a read of EICR or VTEICR)."""
         taken = self._state.pending & vectors
@@ -177,6 +192,7 @@ class Interrupts:
 
     def allocate_queues(self, vf: int, vtivar: int) -> None:
         """Take VTIVAR: the vectors of a virtual function's two queues."""
+        self._awaited_by = -1
         for queue in range(igb.VF_QUEUES):
             device_queue = igb.vf_queue(vf, queue)
             entry = vtivar >> 2 * _ENTRY_BITS * queue
@@ -192,6 +208,7 @@ class Interrupts:
     def reset(self) -> None:
         """Forget everything, of every function."""
         self._state = _State()
+        self._awaited_by = -1
 
     def reset_vf(self, vf: int) -> None:
         """Forget what belongs to a virtual function."""
@@ -249,6 +266,7 @@ class Interrupts:
         self._update(1 << vector)
 
     def _allocate(self, index: int, value: int) -> None:
+        self._awaited_by = -1
         state = self._state
         for queue, shift in ((index, 0), (index + igb.QUEUES // 2, 2 * _ENTRY_BITS)):
             state.rx_vector[queue] = _bit(value >> shift)

@@ -8,6 +8,7 @@ only with ATS. Not modelled: a wire that is plugged in while it runs.
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from testbed.address import Bdf
 from testbed.errors import StopRequested, VirtbedError
@@ -17,7 +18,7 @@ from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, WireEntry
 from testbed.messages.process import ProcessParts
-from testbed.native import Bell, Pinned
+from testbed.native import Bell, NicPump, Pinned
 from testbed.net.mac import parse_mac
 from testbed.nic.arrivals import WireArrivals
 from testbed.nic.control import NicConfig, NicControl
@@ -27,6 +28,10 @@ from testbed.pci.bar_window import Completer
 from testbed.spec import bar_window, dma_area, igb_pci, wire
 from testbed.spec.igb import VFS_MAX
 
+PUMP_NS: Final = 100_000
+"""How long the engine goes round before others get their turn."""
+PUMP_IDLE_NS: Final = 30_000
+"""How long it looks on when nothing moves: what is under way comes in a few microseconds."""
 _BAR_SPACES = frozenset({igb_pci.REGISTERS_BAR, igb_pci.MSIX_BAR})
 
 
@@ -41,6 +46,7 @@ class WireEnd:
         self.link = Link(outgoing, incoming, control.set_wire)
         self.to_receiver = parts.doorbell(Bell(outgoing, wire.BELL_TO_RECEIVER), entry.peer)
         self.to_sender = parts.doorbell(Bell(incoming, wire.BELL_TO_SENDER), entry.peer)
+        self.bells = Bell(outgoing, wire.BELL_TO_RECEIVER), Bell(incoming, wire.BELL_TO_SENDER)
         parts.loop.watch.add_bell(Bell(incoming, wire.BELL_TO_RECEIVER))
         parts.loop.watch.add_bell(Bell(outgoing, wire.BELL_TO_SENDER))
         self.link.announce(True)
@@ -65,6 +71,7 @@ class Nic:
 
     def __init__(self, parts: ProcessParts, entry: NicProcessEntry) -> None:
         self._parts, self._entry, self._loop = parts, entry, parts.loop
+        self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
         self._reported: set[tuple[int, str]] = set()
         self._bells: list[Doorbell] = []
         self._messages = 0
@@ -90,12 +97,53 @@ class Nic:
         self.windows = [self._open(window) for window in entry.windows]
         self.wire = WireEnd(parts, entry.wire, self.data, self.control) if entry.wire else None
         self.arrivals = WireArrivals(self.data.engine, parts.control.send)
+        self.pump = self._pump()
         self._watch()
+
+    def _pump(self) -> NicPump:
+        """Have the engine go round natively with its windows, DMA rings and wire."""
+        pump = NicPump(self.data.engine)
+        page = self._parts.segments[f"{self._entry.dma.nic}.dma"].pinned
+        for index, function in enumerate(self._entry.dma.functions):
+            caching = self.client.caching.get(function.stream)
+            server = None if caching is None else caching.server
+            pump.add_port(index, Bell(page, dma_area.BELL_TO_IOMMU), server)
+        for completer in self.windows:
+            pump.add_window(completer.watched)
+        if self.wire is not None:
+            pump.add_wire(*self.wire.bells)
+        for ring, _ in self.client.watched:
+            pump.stop_for(ring)
+        pump.stop_for(self.client.invalidations)
+        self.data.advance = self._advance
+        return pump
+
+    def _advance(self) -> bool:
+        """Let the pump run, and do what it has stopped for."""
+        for index, function in enumerate(self._entry.dma.functions if self.client.caching else ()):
+            self.pump.open_port(index, self.client.caching[function.stream].open)
+        moved = self.pump.run(PUMP_NS, self._idle_ns)
+        attention = self.pump.take_attention()
+        while attention:
+            lowest = attention & -attention
+            self.client.caching[self._entry.dma.functions[lowest.bit_length() - 1].stream].serve()
+            attention ^= lowest
+        self._wake(*self.pump.take_wakes())
+        return moved
+
+    def _wake(self, functions: int, receiver: bool, sender: bool) -> None:
+        """Send the messages that bells were found to ask for."""
+        if functions:
+            self._to_iommu.wake()
+        if self.wire is not None and receiver:
+            self.wire.to_receiver.wake()
+        if self.wire is not None and sender:
+            self.wire.to_sender.wake()
 
     def _dma(self) -> DmaClient:
         entry, segments = self._entry.dma, self._parts.segments
         page = segments[f"{entry.nic}.dma"].pinned
-        bell = self._ringer(Bell(page, dma_area.BELL_TO_IOMMU), self._entry.iommu)
+        self._to_iommu = bell = self._ringer(Bell(page, dma_area.BELL_TO_IOMMU), self._entry.iommu)
         shared = SharedArea(page, entry.slots, segments[f"{entry.nic}.sram"].pinned)
         host = HostMemory(s for s in segments.values() if s.hpa) if entry.ats else None
         return DmaClient(shared, [f.stream for f in entry.functions], bell, host)
@@ -158,7 +206,8 @@ class Nic:
         return moved
 
     def _access(self, completer: Completer) -> bool:
-        """Register accesses first, then what they started."""
+        """Register accesses first, by what is known now, then what they started."""
+        self.data.take_events()
         moved = completer.step()
         return self.turn() or moved
 
@@ -189,7 +238,8 @@ class Nic:
     def _count(self) -> None:
         counters = self._parts.counters
         wired = (self.wire.to_receiver, self.wire.to_sender) if self.wire else ()
-        counters.set("bell.asked", sum(bell.asked for bell in (*self._bells, *wired)))
+        asked = sum(bell.asked for bell in (*self._bells, *wired)) + sum(self.pump.asked)
+        counters.set("bell.asked", asked)
         counters.set("bell.sent", sum(bell.sent for bell in (*self._bells, *wired)))
         counters.set("messages", self._messages)
         counters.set("windows.refused", sum(window.refused for window in self.windows))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from testbed.native import BarCompleter, BarRequester, Bell, DoorbellWord, Pinned
+from testbed.native import BarCompleter, BarRequester, Bell, DoorbellWord, Pinned, TailDoorbell
 from testbed.spec import bar_window as spec
 
 _SIZES_BYTES: Final = (1, 2, 4, 8)
@@ -71,6 +71,11 @@ class Requester:
         """The device did not answer the last time."""
         self.writes = self.reads = 0
 
+    @property
+    def native(self) -> BarRequester:
+        """Posts writes and takes answers."""
+        return self._native
+
     def write(self, function: int, space: int, offset: int, size_bytes: int, value: int) -> None:
         """Post a write; waits only where the ring is full. What a device that is gone misses is lost."""
         target = target_word(function, space, size_bytes)
@@ -107,6 +112,11 @@ class BarPort:
 
     def __init__(self, requester: Requester, space: int, function: int = 0) -> None:
         self._requester, self._space, self._function = requester, space, function
+
+    def doorbell(self, offset: int, bell: Bell) -> TailDoorbell:
+        """Return a 32-bit register for native code to write; `bell` is the device's."""
+        target = target_word(self._function, self._space, 4)
+        return TailDoorbell(self._requester.native, target, offset, bell)
 
     def read32(self, offset: int) -> int:
         """Return a register."""

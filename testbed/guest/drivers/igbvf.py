@@ -17,9 +17,19 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
+from testbed.guest.drivers.driver import Arrived
 from testbed.guest.drivers.igbvf_mailbox import VfMailbox
 from testbed.guest.drivers.tail_queue import RegisterBus, TailQueue
-from testbed.native import Burst, IgbRxDriver, IgbTxDriver, Pinned
+from testbed.messages.doorbell import Doorbell
+from testbed.native import (
+    Burst,
+    Filler,
+    IgbRxDriver,
+    IgbTxDriver,
+    Inspector,
+    Pinned,
+    TailDoorbell,
+)
 from testbed.observe.counters import Counters
 from testbed.spec import igb, igb_mailbox, igb_pci, pci
 from testbed.spec.igb import RING_DESCRIPTORS_MAX, RING_DESCRIPTORS_MULTIPLE
@@ -34,6 +44,8 @@ _ALL: Final = 0xFFFF_FFFF
 _ALL_VECTORS: Final = (1 << VECTORS) - 1
 _TDT: Final = REGISTERS["TDT"].offset
 _RDT: Final = REGISTERS["RDT"].offset
+_CRUMBS_PART: Final = 4
+"""Frames are sent when this part of the ring is free: many cost little more to pass on than a few."""
 _CACHE_LINE_BYTES: Final = 64
 _RESET_TRIES: Final = 3
 """How often a reset is asked for again that was answered with NACK; then the driver chooses an address."""
@@ -82,15 +94,25 @@ class Message:
 
 
 @dataclass(frozen=True)
+class SendTail:
+    """The transmit tail register for native code to write, and the doorbell that this rings."""
+
+    register: TailDoorbell
+    device: Doorbell
+
+
+@dataclass(frozen=True)
 class VfBus:
     """The function's register spaces, as a driver has them mapped.
 
-    configuration: None where the hypervisor has enabled bus mastering and MSI-X.
+    configuration: None where the hypervisor has enabled bus mastering and MSI-X. send_tail: TDT where it is
+    mapped, so that native code can write it; None: through `registers` only.
     """
 
     registers: RegisterBus
     messages: RegisterBus
     configuration: ConfigurationBus | None = None
+    send_tail: "SendTail | None" = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,7 @@ class IgbVfDriver(TailQueue):
         self._tx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf transmit ring")
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
         self._masked = 0
+        self._crumbs = config.ring_size // _CRUMBS_PART
         self._link_up = False
         self.failure = ""
         self.mac = bytes(6)
@@ -167,6 +190,48 @@ class IgbVfDriver(TailQueue):
         if count:
             self._masked |= 1 << VECTOR_RECEIVE  # whoever takes its interrupt may be late
         return count
+
+    def tx_fill(self, filler: Filler, through: Burst, want: int) -> int:
+        """Send natively, a piece at a time; crumbs are less than a part of the ring where more is wanted."""
+        sent = count = self._transmit(filler, through, want, min(want, self._crumbs))
+        while count and sent < want and self._bus.send_tail is None:
+            count = self._transmit(filler, through, want - sent, 1)
+            sent += count
+        if sent:
+            self._masked |= 1 << VECTOR_SEND
+        return sent
+
+    def _transmit(self, filler: Filler, through: Burst, want: int, least: int) -> int:
+        step, native = self._config.frames_per_kick, self._bus.send_tail
+        register = None if native is None else native.register
+        count, byte_count, kicks, asleep, tail = self._tx.transmit(
+            filler, through, want, least, step, register
+        )
+        if native is not None:
+            native.device.count(kicks)
+            if asleep:
+                native.device.wake()
+        if tail is not None:
+            self._bus.registers.write32(_TDT, tail)
+            kicks += 1
+        if count:
+            self._counters.add(self._count["tx_kicks"], kicks)
+            self._counters.add(self._count["tx_frames"], count)
+            self._counters.add(self._count["tx_bytes"], byte_count)
+        return count
+
+    def rx_inspect(self, inspector: Inspector, through: Burst, limit: int, now_ns: int) -> Arrived:
+        """Take and check frames natively, a piece at a time."""
+        got, byte_count, foreign, requests, tail = self._rx.receive(inspector, through, limit, now_ns)
+        if not got:
+            return Arrived(0, 0, 0)
+        self._masked |= 1 << VECTOR_RECEIVE  # whoever takes its interrupt may be late
+        self._counters.add(self._count["rx_frames"], got)
+        self._counters.add(self._count["rx_bytes"], byte_count)
+        self._unposted += got - (len(through) if requests else 0)
+        if not requests:
+            self._offer(tail)
+        return Arrived(got, foreign, requests)
 
     def handle_interrupt(self) -> bool:
         """Do what the mailbox's vector asks for. False: nothing was there.

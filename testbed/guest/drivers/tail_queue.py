@@ -91,9 +91,12 @@ class TailQueue(SteppedQueue):
     def rx_refill(self, burst: Burst) -> None:
         """Give the buffers of a collected burst back; RDT is written for a batch of them."""
         self._unposted += self._rx.taken
-        tail = self._rx.post()
+        self._offer(self._rx.post())
+        burst.clear()
+
+    def _offer(self, tail: int) -> None:
+        """Write RDT where a batch of buffers has come together."""
         if self._unposted >= _REFILL_BATCH:
             self._tails.write32(self._tail_offsets[1], tail)
             self._counters.add(self._count["rx_kicks"])
             self._unposted = 0
-        burst.clear()
