@@ -79,10 +79,9 @@ def check(file: File) -> None:
     plan = prepare(file)
     roles = [process.role for process in plan.processes]
     parts = (plural(roles.count("vmm"), "host"), plural(roles.count("guest"), "guest"))
-    flows = sum(map(len, plan.phases))
-    typer.echo(
-        f"{file}: good: {', '.join(parts)}, {plural(flows, 'flow')} in {plural(len(plan.phases), 'phase')}"
-    )
+    attacks = f" and {plural(len(plan.attacks), 'attack')}" if plan.attacks else ""
+    flows = f"{plural(sum(map(len, plan.phases)), 'flow')}{attacks}"
+    typer.echo(f"{file}: good: {', '.join(parts)}, {flows} in {plural(len(plan.phases), 'phase')}")
 
 
 @app.command()

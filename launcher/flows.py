@@ -10,6 +10,7 @@ from launcher.interrupt_flows import InterruptFlows
 from launcher.nics import Nic
 from launcher.problems import Path, did_you_mean
 from launcher.schema import (
+    AttackSection,
     FlowSection,
     IpiSection,
     NetnsSection,
@@ -47,8 +48,13 @@ def resolve_phases(
     A namespace is no phase: it lasts as long as the topology.
     """
     resolver = _Flows(checked, section, guests, network, directory)
-    phases = (resolver.phase(i, phase) for i, phase in enumerate(section.workloads))
-    return tuple(phase for phase in phases if phase)
+    phases = ((resolver.phase(i, phase), phase) for i, phase in enumerate(section.workloads))
+    return tuple(flows for flows, phase in phases if flows or is_phase(phase))
+
+
+def is_phase(sections: Sequence[Workload]) -> bool:
+    """Say whether something of a workload ends, so that the next one comes behind it."""
+    return not all(isinstance(section, NetnsSection) for section in sections)
 
 
 @dataclass
@@ -70,7 +76,7 @@ class _Flows:
         is_list = isinstance(written, list) and isinstance(written[index], list)
         for i, section in enumerate(sections):
             path: Path = ("workloads", index, i) if is_list else ("workloads", index)
-            if isinstance(section, NetnsSection):
+            if isinstance(section, NetnsSection | AttackSection):
                 continue
             if isinstance(section, TimerSection | IpiSection | StormSection):
                 flows += self._interrupts(path, section)

@@ -18,14 +18,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from launcher import figures, usage
+from launcher.attack_run import Attack
+from launcher.attack_table import attack_line
 from launcher.netns import guests_of
 from launcher.processes import Process
-from launcher.result import Died, FlowResult, Result
+from launcher.result import AttackResult, Died, FlowResult, Result
 from launcher.table import died_line, new_table
 from launcher.watcher import Watcher
 from launcher.workload_run import Flow
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import FlowEntry, Plan
+from testbed.messages.entries import AttackEntry, FlowEntry, Plan
 
 if TYPE_CHECKING:
     from launcher.run import Run
@@ -59,13 +61,16 @@ class PlainView(Watcher):
     def ready(self, processes: int, seconds: float) -> None:
         self._say(f"{figures.plural(processes, 'process')} ready in {figures.seconds(seconds)}")
 
-    def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
+    def phase_started(self, phase: int, flows: Sequence[FlowEntry | AttackEntry]) -> None:
         more = f" and {len(flows) - NAMES_MAX} more" if len(flows) > NAMES_MAX else ""
         names = ", ".join(flow.name for flow in flows[:NAMES_MAX]) + more
         self._say(f"phase {phase} of {self._phases}: {escape(names)}")
 
     def flow_ended(self, result: FlowResult) -> None:
         self._say("  " + flow_line(result))
+
+    def attack_ended(self, result: AttackResult) -> None:
+        self._say("  " + attack_line(result))
 
     def died(self, died: Died) -> None:
         self._say(died_line(died))
@@ -132,7 +137,7 @@ class LiveView(PlainView):
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._task: asyncio.Task[None] | None = None
         self._gauges: dict[tuple[str, str], _Gauge] = {}
-        self._started: dict[int, float] = {}
+        self._started: dict[str, float] = {}
 
     def begin(self, run: "Run") -> None:
         self._live.start()
@@ -146,9 +151,9 @@ class LiveView(PlainView):
                 await self._task
         self._live.stop()
 
-    def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
+    def phase_started(self, phase: int, flows: Sequence[FlowEntry | AttackEntry]) -> None:
         del phase  # the table shows it
-        self._started.update((flow.id, time.monotonic()) for flow in flows)
+        self._started.update((flow.name, time.monotonic()) for flow in flows)
 
     async def _refresh(self, run: "Run") -> None:
         while True:
@@ -161,6 +166,7 @@ class LiveView(PlainView):
         up = figures.seconds(time.monotonic() - run.started)
         title = f"[bold]{escape(run.plan.topology)}[/] {run.state}, {up}"
         flows = self._flow_table(run.workloads.flows, counters, now)
+        self._add_attacks(flows, run.workloads.attacks)
         processes = self._process_table(list(run.supervisor.processes.values()), counters, now)
         return Group(title, "", flows, "", processes)
 
@@ -175,6 +181,18 @@ class LiveView(PlainView):
         for flow in sorted(flows, key=_interest)[:rows_max]:
             table.add_row(*self._flow_row(flow, counters, now))
         return table
+
+    def _add_attacks(self, table: Table, attacks: Sequence[Attack]) -> None:
+        """Add a row for each attack: how many attempts there were."""
+        for attack in attacks:
+            state: RenderableType = f"[dim]{attack.state}[/]"
+            if attack.state == "attacking":
+                total = attack.entry.duration_ns / _NS_PER_SECOND
+                begun = self._started.get(attack.entry.name, time.monotonic())
+                state = ProgressBar(total=total, completed=time.monotonic() - begun, width=20)
+            elif attack.result is not None:
+                state = "[green]stopped[/]" if attack.result.good else "[red]failed[/]"
+            table.add_row(escape(attack.entry.name), state, figures.count(attack.attempts), "", "")
 
     def _flow_row(
         self, flow: Flow, counters: dict[str, dict[str, int]], now: int
@@ -208,7 +226,7 @@ class LiveView(PlainView):
         if flow.state == "collecting" and flow.sent:
             return ProgressBar(total=max(1, flow.sent.sent), completed=received, width=20)
         if entry.duration_ns:
-            elapsed = time.monotonic() - self._started.get(entry.id, time.monotonic())
+            elapsed = time.monotonic() - self._started.get(entry.name, time.monotonic())
             return ProgressBar(total=entry.duration_ns / _NS_PER_SECOND, completed=elapsed, width=20)
         if entry.count:
             return ProgressBar(total=entry.count, completed=received, width=20)

@@ -14,6 +14,7 @@ from launcher.table import new_table
 from launcher.units import format_duration, format_size
 from testbed.messages.entries import (
     POLL_FOREVER,
+    AttackEntry,
     FlowEntry,
     GuestEntry,
     Plan,
@@ -30,8 +31,10 @@ def plan_view(plan: Plan) -> RenderableType:
     segments = figures.plural(len(plan.segments), "segment")
     head = f"[bold]{escape(plan.topology)}[/]: {processes}, {segments} of {size} in all"
     parts: list[RenderableType] = [head, "", _process_table(plan.processes)]
-    if plan.phases:
+    if any(plan.phases):
         parts += ["", _flow_table(plan.phases)]
+    if plan.attacks:
+        parts += ["", _attack_table(plan.attacks)]
     return Group(*parts)
 
 
@@ -99,6 +102,20 @@ def _sender(flow: FlowEntry) -> str:
         if flow.is_interrupts
         else f"{flow.source}.nic{flow.source_nic}"
     )
+
+
+def _attack_table(attacks: Iterable[AttackEntry]) -> Table:
+    table = new_table("Attacks", ["phase", "attack", "by", "function", "watched by", "until"], [])
+    for attack in attacks:
+        table.add_row(
+            str(attack.phase),
+            escape(attack.name),
+            escape(f"{attack.source}.nic{attack.source_nic}"),
+            escape(attack.function),
+            escape(attack.guard) or figures.NOTHING,
+            format_duration(attack.duration_ns),
+        )
+    return table
 
 
 def _receiver(flow: FlowEntry) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from launcher.attack_plan import plan_attacks
 from launcher.external import external_entries, journals
 from launcher.nics import Nic, Vf
 from launcher.nics.kind import SMMU_ERROR_INTID, SMMU_EVENT_INTID, SMMU_GPA, Place
@@ -107,6 +108,9 @@ def plan_topology(topology: Topology) -> Plan:
         segments=tuple(_segments(guests, functions.values(), processes)),
         processes=processes,
         phases=_phases(topology),
+        attacks=plan_attacks(
+            topology, {member.entry.name: (member.entry, member.segments[0]) for member in guests}
+        ),
     )
 
 
@@ -238,7 +242,7 @@ def _vmm(
     registers = {name: maps for member in members for name, maps in member.registers.items()}
     ports = [nic.name for guest in guests for nic in guest.nics if not isinstance(nic, VfEntry)]
     ports += [external.nic.name for external in externals] + ([host.uplink] if host.uplink else [])
-    names = vmm_counter_names(ports, registers)
+    names = vmm_counter_names(ports, registers, _function_names(functions))
     entry = VmmEntry(
         name=name,
         host=host.name,
@@ -257,6 +261,12 @@ def _vmm(
     own = (*(journals(externals) if host.restart else ()), *own_segments(name, names))
     segments = (*of_guests, *(functions.vmm_segments if functions else ()), *own)
     return ProcessPlan(name=name, role="vmm", entry=entry, segments=segments, counter_names=names)
+
+
+def _function_names(functions: Passthrough | None) -> Iterator[str]:
+    """Yield the virtual functions of a host's NICs."""
+    for nic in functions.physical if functions else ():
+        yield from (f"{nic.name}.vf{number}" for number in range(len(nic.vfs)))
 
 
 def _segments(

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from testbed.messages.control import GuestReport, Received, Sent
-from testbed.messages.entries import FlowEntry
+from testbed.messages.entries import AttackName, FlowEntry
 
 SCHEMA: Final = 1
 INTERRUPTED: Final = "interrupted"
@@ -91,6 +91,70 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
         return self.kind in ("timer", "ipi", "storm")
 
 
+class OtherFlow(Record, frozen=True, kw_only=True):
+    """How a flow fared beside an attack: medians of turns of some milliseconds, by turns hostile and not."""
+
+    name: str
+    frames_per_second: float
+    """Beside the attack."""
+    harmless_frames_per_second: float
+    """Beside the same work of the same guest with what is its own."""
+    kept: float
+    """The former in terms of the latter, pair by pair."""
+
+
+class AttackResult(Record, frozen=True, kw_only=True, rename={"source": "from"}):
+    """One attack: what was tried, what stopped it, what came of it."""
+
+    name: str
+    attack: AttackName
+    phase: int
+    """From 1."""
+    source: str
+    function: str
+    victim: str = ""
+    attempts: int = 0
+    stopped_by: dict[str, int] = {}
+    """What counted it, `PROCESS COUNTER`: architected events, refusals, drops, stopped queues, budgets."""
+    noticed: bool = False
+    """Something of that is what this attack is to be stopped by."""
+    through: int = 0
+    """Attempts that succeeded: changed bytes of memory that is watched, foreign frames at other guests,
+    memory of others that was sent.
+    """
+    recovered: bool = True
+    """The ordinary driver has brought the function up again."""
+    others: tuple[OtherFlow, ...] = ()
+    others_keep: float = 0.0
+    """What they had to keep at least."""
+    failed: str | None = None
+    """Why the attack did not come to its end."""
+
+    @property
+    def wrong(self) -> str:
+        """Say in a line what is wrong with whoever was attacked; empty: nothing."""
+        slow = [other for other in self.others if other.kept < self.others_keep]
+        if self.failed:
+            return self.failed
+        if self.through:
+            return f"{self.through:,} attempts of {self.attempts:,} got through"
+        if not self.attempts:
+            return "nothing was attempted"
+        if not self.noticed:
+            return f"nothing noticed {self.attempts:,} attempts"
+        if not self.recovered:
+            return "the function does not come up again"
+        if slow:
+            told = ", ".join(f"{other.name} {other.kept:.0%}" for other in slow)
+            return f"others keep less than {self.others_keep:.0%} of their throughput: {told}"
+        return ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the attack was noticed and stopped, and the others kept what they had to."""
+        return not self.wrong
+
+
 class ProcessResult(Record, frozen=True, kw_only=True):
     """What one process used. `pss_bytes` is null for one that died."""
 
@@ -146,6 +210,7 @@ class Result(Record, frozen=True, kw_only=True):
     error: str | None = None
     """Why the topology did not come up."""
     flows: tuple[FlowResult, ...] = ()
+    attacks: tuple[AttackResult, ...] = ()
     processes: tuple[ProcessResult, ...] = ()
     died: tuple[Died, ...] = ()
     reports: tuple[GuestReport, ...] = ()
@@ -235,16 +300,24 @@ def failed_flow(flow: FlowEntry, phase: int, why: str, sent: Sent | None = None)
     )
 
 
-def exit_code(flows: Sequence[FlowResult], died: Sequence[Died], *, error: bool, ended_by: int = 0) -> int:
-    """Return the exit code: the signal that ended the run, then what died, then what the flows say.
+def exit_code(
+    flows: Sequence[FlowResult],
+    died: Sequence[Died],
+    *,
+    error: bool,
+    ended_by: int = 0,
+    attacks: Sequence[AttackResult] = (),
+) -> int:
+    """Return the exit code: the signal that ended the run, then what died, then what flows and attacks say.
 
-    A flow that a person ended has not failed.
+    What a person ended has not failed.
     """
     if ended_by:
         return _SIGNAL_BASE + ended_by
     if died or error:
         return ExitCode.MACHINE
-    if all(flow.good or flow.failed == INTERRUPTED for flow in flows):
+    good = all(flow.good or flow.failed == INTERRUPTED for flow in flows)
+    if good and all(attack.good or attack.failed == INTERRUPTED for attack in attacks):
         return ExitCode.GOOD
     return ExitCode.EXPECTATION_FAILED
 

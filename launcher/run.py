@@ -160,13 +160,17 @@ class Run:
 
     def _result(self, error: str | None) -> Result:
         supervisor, flows = self.supervisor, self.workloads.results
+        attacks = self.workloads.attack_results
         return Result(
             topology=self.plan.topology,
             seconds=round(time.monotonic() - self.started, 3),
-            exit_code=exit_code(flows, supervisor.died, error=bool(error), ended_by=self._signal),
+            exit_code=exit_code(
+                flows, supervisor.died, error=bool(error), ended_by=self._signal, attacks=attacks
+            ),
             interrupted=bool(self._signal),
             error=error,
             flows=flows,
+            attacks=attacks,
             processes=tuple(_process_result(process) for process in supervisor.processes.values()),
             died=tuple(supervisor.died),
             reports=tuple(supervisor.reports),

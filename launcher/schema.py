@@ -35,6 +35,7 @@ from launcher.rules import (
 )
 from launcher.section import Section, default
 from launcher.units import DURATION_UNITS, GIB, MIB
+from testbed.messages.entries import AttackName
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 NICS_MAX: Final = 16
@@ -51,6 +52,7 @@ _INTERVAL_MIN_NS: Final = 10 * DURATION_UNITS["us"]
 VFS_MAX: Final = 7
 """Of an 82576's eight pools the physical function keeps one."""
 HOST_NICS_MAX: Final = 16
+VLAN_MAX: Final = 4094
 Storm = Literal["sgi", "no-eoi", "registers", "spin", "hypercalls"]
 RunTime = Annotated[int, duration_between(_MS, 7 * _DAY_NS)]
 
@@ -291,9 +293,44 @@ class NetnsSection(Section):
     """The stack has TCP in large frames, cut into and joined from those of the NIC; false: frame by frame."""
 
 
+class AttackSection(Section):
+    """A guest whose driver of a virtual function is hostile, beside the other workloads of its phase."""
+
+    kind: Literal["attack"]
+    """Which kind of workload this is."""
+    source: Text = Field(alias="from")
+    """The guest, or GUEST.nicN; the NIC is a virtual function."""
+    attack: Annotated[AttackName, choice(*get_args(AttackName))]
+    """What its driver does."""
+    victim: Text | None = None
+    """The guest whose memory (dma-other-guest) or address (spoof-mac) it takes; for no other attack."""
+    vlan: Annotated[int, whole(1, VLAN_MAX)] | None = None
+    """The others' VLAN that it sends into (spoof-vlan); for no other attack."""
+    duration: RunTime = default("1s")
+    """How long, hostile and harmless by turns."""
+    others_keep: Annotated[float, share()] | None = None
+    """Least share of their throughput that the other flows of the phase must keep. Default: none."""
+
+
 Workload = Annotated[
-    ReplaySection | PktgenSection | RrSection | TimerSection | IpiSection | StormSection | NetnsSection,
-    OneOf(ReplaySection, PktgenSection, RrSection, TimerSection, IpiSection, StormSection, NetnsSection),
+    ReplaySection
+    | PktgenSection
+    | RrSection
+    | TimerSection
+    | IpiSection
+    | StormSection
+    | NetnsSection
+    | AttackSection,
+    OneOf(
+        ReplaySection,
+        PktgenSection,
+        RrSection,
+        TimerSection,
+        IpiSection,
+        StormSection,
+        NetnsSection,
+        AttackSection,
+    ),
 ]
 
 

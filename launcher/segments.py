@@ -138,6 +138,15 @@ class Segments:
             for process, page in self._pages.items()
         }
 
+    @property
+    def guests(self) -> tuple[str, ...]:
+        """The names of the guests that have counters."""
+        return tuple(process.name for process in self._plan.processes if process.role == "guest")
+
+    def counters_of(self, process: str) -> dict[str, int]:
+        """Return the counters of one process by name."""
+        return self._pages[process].read()
+
     def close(self) -> None:
         """Close what is still open and unmap counters and trace rings."""
         for segment in self._segments.values():

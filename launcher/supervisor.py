@@ -32,12 +32,16 @@ from launcher.segments import Segments, restarts
 from launcher.watcher import Watcher
 from testbed.errors import MachineError, PeerGone
 from testbed.messages.control import (
+    Attacked,
+    Attacking,
     CaptureStarted,
     CaptureStopped,
     Expecting,
     Failed,
     FromProcess,
+    Guarding,
     GuestReport,
+    Inspected,
     InterruptState,
     PeerDied,
     Ready,
@@ -45,6 +49,7 @@ from testbed.messages.control import (
     Sent,
     Stop,
     ToProcess,
+    Turned,
     VfSet,
     VfStates,
 )
@@ -61,7 +66,18 @@ REPORTS_MAX: Final = 1000
 _GUEST_RANK: Final = 2
 _RANKS: Final = {IOMMU: 0, NIC: 0, VMM: 1, GUEST: _GUEST_RANK}
 """By role: a process starts when its host's of every lower rank are ready."""
-Reply = Expecting | Sent | Received | CaptureStarted | CaptureStopped | VfStates | VfSet | InterruptState
+AttackReply = Attacking | Turned | Attacked | Guarding | Inspected
+Reply = (
+    Expecting
+    | Sent
+    | Received
+    | CaptureStarted
+    | CaptureStopped
+    | VfStates
+    | VfSet
+    | InterruptState
+    | AttackReply
+)
 ReplyT = TypeVar(
     "ReplyT",
     Expecting,
@@ -72,6 +88,11 @@ ReplyT = TypeVar(
     VfStates,
     VfSet,
     InterruptState,
+    Attacking,
+    Turned,
+    Attacked,
+    Guarding,
+    Inspected,
 )
 _Key = tuple[str, type[Reply], int]
 """Who answers, with what, about which flow, capture or request."""
@@ -238,6 +259,8 @@ class Supervisor:
                 self._answered((name, type(message), message.request_id), message)
             case InterruptState():
                 self._answered((name, InterruptState, message.inspection_id), message)
+            case Attacking() | Turned() | Attacked() | Guarding() | Inspected():
+                self._answered((name, type(message), message.attack_id), message)
 
     def _answered(self, key: _Key, message: Reply) -> None:
         pending = self._pending.get(key)

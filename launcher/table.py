@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from launcher import figures
+from launcher.attack_table import LEFT, RIGHT, attack_problems, attack_table
 from launcher.result import INTERRUPTED, Died, FlowResult, ProcessResult, Result
 from testbed.observe.catalogue import EXIT_REASONS
 
@@ -196,6 +197,7 @@ def problem_lines(result: Result) -> Iterable[str]:
     for flow in result.flows:
         if flow.failed and flow.failed != INTERRUPTED:
             yield f"flow [bold red]{escape(flow.name)}[/] failed: {escape(flow.failed)}"
+    yield from attack_problems(result.attacks)
     for report in result.reports:
         where = f"[yellow]{escape(report.device)}[/] of {escape(report.guest)}"
         yield f"{where} broke a rule: {escape(report.reason)}: {escape(report.detail)}"
@@ -210,6 +212,8 @@ def result_view(result: Result, width: int = PLAIN_WIDTH) -> RenderableType:
         parts += [flow_table(frames, gap=gap), ""]
     if interrupts := [flow for flow in result.flows if flow.is_interrupts]:
         parts += [interrupts_table(interrupts, gap=gap), ""]
+    if result.attacks:
+        parts += [attack_table(result.attacks, new_table("Attacks", LEFT, RIGHT, gap=gap)), ""]
     if any(flow.latency_us for flow in frames):
         parts += [latency_table(frames, gap=gap), ""]
     if started := [process for process in result.processes if process.pid]:
@@ -220,7 +224,10 @@ def result_view(result: Result, width: int = PLAIN_WIDTH) -> RenderableType:
 
 def _last_line(result: Result) -> str:
     good = sum(flow.good for flow in result.flows)
+    stopped = sum(attack.good for attack in result.attacks)
     flows = f", {good} of {figures.plural(len(result.flows), 'flow')} good" if result.flows else ""
+    if result.attacks:
+        flows += f", {stopped} of {figures.plural(len(result.attacks), 'attack')} stopped"
     colour = "green" if result.exit_code == 0 else "red"
     verdict = {0: "good", 1: "expectation failed", 3: "a process died or the machine refused"}
     said = verdict.get(result.exit_code, INTERRUPTED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final
 
+from launcher.attacks import resolve_attacks
 from launcher.external import (
     check_external,
     check_restarts,
@@ -130,8 +131,9 @@ class _Resolver:
         network = Network(self.hosts.values(), wires)
         phases = resolve_phases(self.checked, self.section, self.guests, network, directory)
         self._check_flows(sum(len(phase) for phase in phases))
+        attacks = resolve_attacks(self.checked, self.section, self.guests)
         guests, hosts = tuple(self.guests.values()), tuple(self.hosts.values())
-        return Topology(self.section.name, hosts, guests, phases, wires)
+        return Topology(self.section.name, hosts, guests, phases, wires, attacks)
 
     def _host_sections(self) -> Iterator[tuple[str, Path, HostSection]]:
         """Hosts of the file, else those that guests name, else one."""

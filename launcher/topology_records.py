@@ -9,6 +9,7 @@ from typing import Literal
 
 from launcher.nics import Nic
 from launcher.units import FULL_SPEED, Rate
+from testbed.messages.entries import AttackName
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,21 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Attack:
+    """A hostile driver of a virtual function, for a while."""
+
+    name: str
+    phase: int
+    """From 1."""
+    attack: AttackName
+    source: End
+    duration_ns: int
+    victim: str = ""
+    vlan: int = 0
+    others_keep: float = 0.0
+
+
+@dataclass(frozen=True)
 class Topology:
     """Everything a topology file says, resolved."""
 
@@ -154,3 +170,5 @@ class Topology:
     phases: tuple[tuple[Flow, ...], ...]
     """Workloads: phases one after another, the flows of a phase at the same time."""
     wires: tuple[Wire, ...] = ()
+    attacks: tuple[Attack, ...] = ()
+    """Beside the flows of their phases."""

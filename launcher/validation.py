@@ -36,6 +36,7 @@ _EXAMPLES: Final = {
     "function": "lab.taps:look",
     "guest": "a",
     "address": "10.0.0.1/24",
+    "attack": "dma-unmapped",
 }
 
 

@@ -7,9 +7,9 @@ what they show.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher.result import Died, FlowResult, Result
+from launcher.result import AttackResult, Died, FlowResult, Result
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import FlowEntry, Plan
+from testbed.messages.entries import AttackEntry, FlowEntry, Plan
 
 if TYPE_CHECKING:
     from launcher.run import Run
@@ -33,11 +33,14 @@ class Watcher:
     async def before_phase(self) -> None:
         """The next phase begins when this returns."""
 
-    def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
+    def phase_started(self, phase: int, flows: Sequence[FlowEntry | AttackEntry]) -> None:
         """A phase begins (from 1)."""
 
     def flow_ended(self, result: FlowResult) -> None:
         """A flow is over, well or not."""
+
+    def attack_ended(self, result: AttackResult) -> None:
+        """An attack is over, stopped or not."""
 
     def died(self, died: Died) -> None:
         """A process ended that should not have."""

@@ -12,12 +12,13 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from launcher.result import FlowResult, failed_flow, flow_result
+from launcher.attack_run import Attack
+from launcher.result import AttackResult, FlowResult, failed_flow, flow_result
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
 from testbed.errors import PeerGone
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, Received, Sent, Start
-from testbed.messages.entries import FlowEntry, Plan
+from testbed.messages.entries import AttackEntry, FlowEntry, Plan
 
 FlowState = Literal["waiting", "expecting", "sending", "collecting", "done", "failed"]
 _ENDED: Final = ("done", "failed")
@@ -35,6 +36,21 @@ class Flow:
     result: FlowResult | None = None
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """A flow as an attack beside it has to know it."""
+
+    flow: Flow
+
+    @property
+    def entry(self) -> FlowEntry:
+        return self.flow.entry
+
+    @property
+    def sending(self) -> bool:
+        return self.flow.state == "sending"
+
+
 @dataclass
 class WorkloadRun:
     """The workloads of one run."""
@@ -43,30 +59,45 @@ class WorkloadRun:
     supervisor: Supervisor
     watcher: Watcher
     flows: list[Flow] = field(init=False)
+    attacks: list[Attack] = field(init=False)
 
     def __post_init__(self) -> None:
         phases = enumerate(self.plan.phases, start=1)
         self.flows = [Flow(entry, number) for number, entries in phases for entry in entries]
+        self.attacks = [Attack(entry, self.supervisor, self.watcher) for entry in self.plan.attacks]
 
     @property
     def results(self) -> tuple[FlowResult, ...]:
         """The accounts of the flows that are over."""
         return tuple(flow.result for flow in self.flows if flow.result)
 
+    @property
+    def attack_results(self) -> tuple[AttackResult, ...]:
+        """The accounts of the attacks that are over."""
+        return tuple(attack.result for attack in self.attacks if attack.result)
+
     async def run(self) -> None:
         """Run every phase."""
         for number in range(1, len(self.plan.phases) + 1):
             flows = [flow for flow in self.flows if flow.phase == number]
             await self.watcher.before_phase()
-            self.watcher.phase_started(number, [flow.entry for flow in flows])
+            attacks = [attack for attack in self.attacks if attack.entry.phase == number]
+            entries: list[FlowEntry | AttackEntry] = [flow.entry for flow in flows]
+            entries += [attack.entry for attack in attacks]
+            self.watcher.phase_started(number, entries)
             await _together(self.expect(flow) for flow in flows)
-            await _together(self.transfer(flow) for flow in flows if flow.state not in _ENDED)
+            transfers = [self.transfer(flow) for flow in flows if flow.state not in _ENDED]
+            await _together(
+                [*transfers, *(attack.run(_Beside(flow) for flow in flows) for attack in attacks)]
+            )
 
     def abandon(self, why: str) -> None:
         """Account for the flows that were under way when the run was ended."""
         for flow in self.flows:
             if flow.state not in ("waiting", *_ENDED):
                 self._fail(flow, why)
+        for attack in self.attacks:
+            attack.abandon(why)
 
     async def expect(self, flow: Flow) -> None:
         """Have a flow's receiver ready."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from testbed.address import Gpa, Hpa
 from testbed.errors import StopRequested, VirtbedError
+from testbed.guest.attacks import Attacks
 from testbed.guest.dma_faults import DmaFaults
 from testbed.guest.drivers.igbvf import IgbVfDriver
 from testbed.guest.drivers.vhost_user import SharedRam
@@ -104,10 +105,12 @@ class Guest:
         first.run_interrupts()
         self.flows = Flows(first.senders, self._receivers, self._parts.control.send)
         self.flows.share(spread.senders(), first.calls.post)
+        drivers = [receiver.driver for receiver in self._receivers]
+        self._attacks = Attacks(loop, entry, drivers, ram, self._parts.control.send)
         loop.on_control = self._control
         loop.deadline = self._deadline_ns
         loop.on_tick = self._tick
-        loop.before_sleep = sleep_hook([receiver.driver for receiver in self._receivers])
+        loop.before_sleep = sleep_hook(drivers)
 
     def close(self) -> None:
         """End the threads."""
@@ -202,7 +205,7 @@ class Guest:
     def _control(self, message: ToProcess) -> None:
         if isinstance(message, PeerDied):
             self._lose(message.name)
-        else:
+        elif not self._attacks.handle(message):
             self.flows.handle(message)
 
     def _lose(self, process: str) -> None:

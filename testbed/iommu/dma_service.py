@@ -27,8 +27,8 @@ from testbed.native import SERVE_ATTENTION, SERVE_BROKEN, SERVE_TELL, DmaServer,
 from testbed.spec import dma_request as d
 from testbed.spec import trace as events
 
-REFUSALS_BURST: Final = 64
-REFUSAL_NS: Final = 500_000
+REFUSALS_BURST: Final = 32
+REFUSAL_NS: Final = 2_000_000
 """One more refusal is allowed after each such time."""
 TURN: Final = 4 * d.BURST_MAX
 """Requests dealt with before others get their turn."""

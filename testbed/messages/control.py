@@ -7,7 +7,7 @@ nanoseconds, the same clock in every process of a machine.
 
 import msgspec
 
-from testbed.messages.entries import FlowEntry
+from testbed.messages.entries import AttackEntry, FlowEntry
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -269,6 +269,86 @@ class PeerDied(Message, frozen=True, kw_only=True):
     name: str
 
 
+class BeginAttack(Message, frozen=True, kw_only=True):
+    """To a guest: let a hostile driver have a virtual function; answered by `Attacking`."""
+
+    attack: AttackEntry
+
+
+class Attacking(Message, frozen=True, kw_only=True):
+    """The function is in the hostile driver's hands, which does nothing wrong yet."""
+
+    attack_id: int
+    page_gpa: int
+    """A page of the guest's own that the driver uses for DMA."""
+
+
+class Turn(Message, frozen=True, kw_only=True):
+    """To an attacking guest: be hostile, or do the same work with what is your own; answered by `Turned`."""
+
+    attack_id: int
+    hostile: bool
+    target: int = 0
+    """Address in another's memory, where the attack has one."""
+
+
+class Turned(Message, frozen=True, kw_only=True):
+    """The driver is as it was told to be."""
+
+    attack_id: int
+    attempts: int
+    """Hostile ones, since the attack began."""
+    through: int
+    """Those that succeeded, as far as the attacker can see."""
+
+
+class EndAttack(Message, frozen=True, kw_only=True):
+    """To an attacking guest: give the function back to its ordinary driver; answered by `Attacked`."""
+
+    attack_id: int
+
+
+class Attacked(Message, frozen=True, kw_only=True):
+    """The attack is over."""
+
+    attack_id: int
+    attempts: int
+    through: int
+    recovered: bool
+    """The ordinary driver has brought the function up again."""
+
+
+class Guard(Message, frozen=True, kw_only=True):
+    """To a guest or a vmm: watch a page from now on; answered by `Guarding`.
+
+    A vmm that is given the attacker's page takes it away from it, or its right to write it.
+    """
+
+    attack: AttackEntry
+    page_gpa: int
+
+
+class Guarding(Message, frozen=True, kw_only=True):
+    """The page holds a pattern."""
+
+    attack_id: int
+    address: int
+    """Guest physical from a guest, host physical from a vmm."""
+
+
+class Inspect(Message, frozen=True, kw_only=True):
+    """To whoever guards a page: look at it, and put things as they were; answered by `Inspected`."""
+
+    attack_id: int
+
+
+class Inspected(Message, frozen=True, kw_only=True):
+    """What became of a page."""
+
+    attack_id: int
+    changed_bytes: int
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave in order: quiesce, close, exit 0."""
 
@@ -284,6 +364,11 @@ ToProcess = (
     | SetVf
     | InspectInterrupts
     | PeerDied
+    | BeginAttack
+    | Turn
+    | EndAttack
+    | Guard
+    | Inspect
     | Stop
 )
 FromProcess = (
@@ -298,4 +383,9 @@ FromProcess = (
     | VfStates
     | VfSet
     | InterruptState
+    | Attacking
+    | Turned
+    | Attacked
+    | Guarding
+    | Inspected
 )

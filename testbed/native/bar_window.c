@@ -48,6 +48,7 @@ static doorbell_word_t *find_doorbell(const struct bar_completer *c, const bar_w
 
 /* Take posted writes in order: those to doorbells are done here, the first other one is returned; false: none is left. */
 bool bar_take(struct bar_completer *c, bar_write_t *write) {
+  doorbell_word_t *last = NULL;
   for (uint32_t budget = BAR_WINDOW_POSTED_MAX; budget; budget--) {
     uint32_t produced = load_acquire(&c->window->produced);
     if (produced == c->consumed) return false;
@@ -67,6 +68,8 @@ bool bar_take(struct bar_completer *c, bar_write_t *write) {
     if (!word) return true;
     word->value = (uint32_t)write->value;
     word->writes++;
+    if (word == last) c->coalesced++;
+    last = word;
   }
   return false;
 }

@@ -20,6 +20,7 @@ struct bar_completer {
   uint32_t function;
   uint32_t doorbells_n;
   uint64_t overruns; /* more writes claimed than the ring holds */
+  uint64_t coalesced; /* doorbells written again before anybody looked */
   struct bar_doorbell doorbells[BAR_DOORBELLS_MAX];
 };
 

@@ -19,7 +19,7 @@ cdef extern from "bar_window.h":
         uint32_t consumed, answered
         bint fixed_function
         uint32_t function, doorbells_n
-        uint64_t overruns
+        uint64_t overruns, coalesced
         bar_doorbell doorbells[128]
     cdef struct bar_requester:
         bar_window_t* window
@@ -145,3 +145,8 @@ cdef class BarCompleter(Watched):
     def overruns(self):
         """How often the other side claimed more writes than the ring holds."""
         return self.c.overruns
+
+    @property
+    def coalesced(self):
+        """Doorbells that were written again before anybody looked: only the last value counts."""
+        return self.c.coalesced

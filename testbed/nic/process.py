@@ -24,7 +24,7 @@ from testbed.nic.arrivals import WireArrivals
 from testbed.nic.control import NicConfig, NicControl
 from testbed.nic.data import NicData
 from testbed.nic.link import LOOK_NS, Link
-from testbed.pci.bar_window import Completer
+from testbed.pci.bar_window import AccessBudget, Completer
 from testbed.spec import bar_window, dma_area, igb_pci, wire
 from testbed.spec.igb import VFS_MAX
 
@@ -152,7 +152,9 @@ class Nic:
         page = self._parts.segments[window.segment].pinned
         bell = self._ringer(Bell(page, bar_window.BELL_TO_DRIVER), window.process)
         spaces = None if window.function is None else _BAR_SPACES
-        completer = Completer(page, self.control, bell.ring, window.function, spaces)
+        # the hypervisor is trusted, guests are not
+        budget = None if window.function is None else AccessBudget()
+        completer = Completer(page, self.control, bell.ring, window.function, spaces, budget)
         reached = range(VFS_MAX + 1) if window.function is None else (window.function,)
         for function in reached:
             for offset, word in self.data.doorbells(function):
@@ -213,6 +215,7 @@ class Nic:
 
     def _deadline_ns(self) -> int | None:
         due = [self.control.deadline_ns(), self.data.deadline_ns(), self.arrivals.deadline_ns()]
+        due += [window.deadline_ns() for window in self.windows]
         if self.wire is not None:
             due.append(time.monotonic_ns() + LOOK_NS)
         return min((at for at in due if at is not None), default=None)
@@ -228,6 +231,8 @@ class Nic:
         now_ns = time.monotonic_ns()
         if self.wire is not None:
             self.wire.link.look()
+        for window in self.windows:
+            window.resume(now_ns)
         due_ns = self.control.deadline_ns()
         if due_ns is not None and due_ns <= now_ns:
             self.control.on_timer(now_ns)
@@ -248,11 +253,16 @@ class Nic:
         for name, value in zip(sent, self.data.engine.wire_counts, strict=True):
             counters.set(name, value)
         counters.set("wire.unclaimed", self.arrivals.total + self.data.engine.unclaimed[0])
+        for entry, window in zip(self._entry.windows, self.windows, strict=True):
+            if entry.function:
+                counters.set(f"vf{entry.function - 1}.throttled", window.throttled)
+                counters.set(f"vf{entry.function - 1}.coalesced", window.watched.coalesced)
         counters.set("wire.lost", self.data.engine.wire_lost)
         counters.set("wire.link_changes", self.wire.link.changes if self.wire else 0)
         counters.set("ats.requests", self.client.counts.requests)
         counters.set("ats.forwarded", self.client.counts.forwarded)
         counters.set("ats.invalidations", self.client.counts.invalidations)
+        counters.set("ats.denied", self.client.counts.denied)
         for name, value in self.client.moved().items():
             counters.set(f"ats.{name}", value)
 

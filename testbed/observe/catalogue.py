@@ -7,7 +7,7 @@ the first and counts by offset; the block of the vmm's ports is the record in `t
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from testbed.spec.igb import POOLS
+from testbed.spec.igb import POOLS, VFS_MAX
 from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.spec.nic_counters import pool_counter_names
 from testbed.spec.port_counters import COUNTER_NAMES
@@ -80,6 +80,15 @@ PORT_FAULT_REASONS: Final = tuple(
     name.removeprefix("fault.") for name in COUNTER_NAMES if name.startswith("fault.")
 )
 
+WINDOW_COUNTERS: Final = ("throttled", "coalesced")
+"""What a NIC counts for the registers of each virtual function: times that its driver had made too many
+accesses and waited, and doorbells that were rung again before anybody looked.
+"""
+FUNCTION_COUNTERS: Final = ("messages", "refused", "throttled", "resets", "spoof_events")
+"""What a vmm counts for each virtual function of its NICs: messages in its mailbox, those answered with NACK,
+times that it was not listened to for a while, resets, and events of spoofing.
+"""
+
 NIC_PROCESS_COUNTERS: Final = (
     "bell.asked",
     "bell.sent",
@@ -106,6 +115,7 @@ NIC_PROCESS_COUNTERS: Final = (
     "ats.bytes_written",
     "ats.hits",
     "ats.misses",
+    "ats.denied",
 )
 """What every NIC counts, its pools apart; `messages` are MSIs; unclaimed is what a wire brought that nobody
 there takes.
@@ -181,8 +191,11 @@ def iommu_counter_names(functions: Iterable[str]) -> tuple[str, ...]:
 
 
 def nic_counter_names() -> tuple[str, ...]:
-    """Return the counters of a NIC: its own, then a block `poolN.*` for each pool."""
-    return (*NIC_PROCESS_COUNTERS, *pool_counter_names(POOLS))
+    """Return the counters of a NIC: its own, a block `poolN.*` for each pool, and one `vfN.*` for the
+    registers of each virtual function.
+    """
+    windows = (f"vf{vf}.{name}" for vf in range(VFS_MAX) for name in WINDOW_COUNTERS)
+    return (*NIC_PROCESS_COUNTERS, *pool_counter_names(POOLS), *windows)
 
 
 SMMU_COUNTERS: Final = (
@@ -239,11 +252,14 @@ def exit_counter_names(nic: str, maps: Iterable[RegisterMap]) -> tuple[str, ...]
 
 
 def vmm_counter_names(
-    ports: Iterable[str], registers: Mapping[str, Sequence[RegisterMap]] | None = None
+    ports: Iterable[str],
+    registers: Mapping[str, Sequence[RegisterMap]] | None = None,
+    functions: Iterable[str] = (),
 ) -> tuple[str, ...]:
     """Return the counters of a vmm with these ports (`GUEST.nicN`): its own, a block for each port, then the
-    exits by register of those NICs that have `registers`.
+    exits by register of those NICs that have `registers`, then a block for each virtual function (`NIC.vfN`).
     """
     blocks = (f"{port}.{name}" for port in ports for name in PORT_COUNTERS)
     exits = (name for nic, maps in (registers or {}).items() for name in exit_counter_names(nic, maps))
-    return (*VMM_COUNTERS, *blocks, *exits)
+    of_functions = (f"{function}.{name}" for function in functions for name in FUNCTION_COUNTERS)
+    return (*VMM_COUNTERS, *blocks, *exits, *of_functions)

@@ -9,6 +9,7 @@ write combining, accesses that cross a register.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.native import BarCompleter, BarRequester, Bell, DoorbellWord, Pinned, TailDoorbell
@@ -135,6 +136,31 @@ class BarPort:
         self._requester.write(self._function, self._space, offset, size_bytes, value)
 
 
+@dataclass(slots=True)
+class AccessBudget:
+    """How many register accesses a driver may make: a bucket that fills with time.
+
+    Doorbells are none. A driver that comes up makes a few hundred accesses, one that runs a few for each
+    time that it sleeps. Who makes more is waited for by its own posted writes, which find no room, as writes
+    find no credits where a real device is slower than its driver.
+    """
+
+    burst: int = 1024
+    access_ns: int = 40_000
+    """One more access is allowed after each such time."""
+    left: int = 1024
+    filled_ns: int = 0
+
+    def available(self, now_ns: int) -> int:
+        """Return how many accesses may be made now."""
+        gained = (now_ns - self.filled_ns) // self.access_ns
+        if self.left + gained >= self.burst:
+            self.left, self.filled_ns = self.burst, now_ns
+        else:
+            self.left, self.filled_ns = self.left + gained, self.filled_ns + gained * self.access_ns
+        return self.left
+
+
 class Completer:
     """The device's side of a window.
 
@@ -145,6 +171,7 @@ class Completer:
     ring: tells the driver that its read was answered.
     function: the one function that the window is of, whatever the other side writes; None: any.
     spaces: what the window gives access to; None: every BAR and configuration space.
+    budget: how many accesses may be made; None: any number, for drivers that are trusted.
     """
 
     def __init__(
@@ -154,11 +181,16 @@ class Completer:
         ring: Callable[[], None],
         function: int | None = None,
         spaces: frozenset[int] | None = None,
+        budget: AccessBudget | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.watched = BarCompleter(window, function)
         self.bell = Bell(window, spec.BELL_TO_DEVICE)
         """Rung by the driver; to be armed before this process sleeps."""
         self._registers, self._ring, self._spaces = registers, ring, spaces
+        self._budget, self._clock_ns = budget, clock_ns
+        self.throttled = 0
+        """How often the budget was spent."""
         self.refused = 0
         """Accesses of a size or to a space that the window does not have."""
 
@@ -169,16 +201,43 @@ class Completer:
     def step(self) -> bool:
         """Do what was asked, a limited number of accesses; say whether there was anything."""
         moved = self.watched.ready
-        for _ in range(_WRITES_A_STEP):
+        left = allowed = self._allowed() if moved else 0
+        while left:
             posted = self.watched.take()
             if posted is None:
                 break
             self._write(*posted)
-        asked = self.watched.take_read()
+            left -= 1
+        asked = self.watched.take_read() if left else None
         if asked is not None:
             self.watched.reply(self._read(*asked))
             self._ring()
+        self._spend(allowed - left + (asked is not None))
         return moved
+
+    def deadline_ns(self) -> int | None:
+        """Return when accesses that wait for the budget may be made, None where none does."""
+        if self.watched.active or self._budget is None:
+            return None
+        return self._budget.filled_ns + self._budget.access_ns
+
+    def resume(self, now_ns: int) -> None:
+        """Go on with accesses that waited for the budget, where it allows that."""
+        if self._budget is not None and not self.watched.active and self._budget.available(now_ns) > 0:
+            self.watched.active = True
+
+    def _allowed(self) -> int:
+        if self._budget is None:
+            return _WRITES_A_STEP
+        return max(0, min(_WRITES_A_STEP, self._budget.available(self._clock_ns())))
+
+    def _spend(self, accesses: int) -> None:
+        if self._budget is None:
+            return
+        self._budget.left -= accesses
+        if self._budget.left <= 0 and self.watched.active:
+            self.watched.active = False
+            self.throttled += 1
 
     def _write(self, target: int, offset: int, value: int) -> None:
         if not self._permits(target):

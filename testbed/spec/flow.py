@@ -51,6 +51,8 @@ MAGIC_REPLY: Final = 0x5056
 UDP_PORT_DISCARD: Final = 9
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
+ETHERTYPE_EXPERIMENTAL: Final = 0x88B5
+"""Local experimental (IEEE Std 802 §9.2.4)."""
 IPV4_NO_OPTIONS: Final = 0x45
 """version_ihl of a header without options."""
 PROTOCOL_TCP: Final = 6

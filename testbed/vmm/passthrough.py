@@ -173,6 +173,16 @@ class Passthrough:
         for intid, edge in zip(self._route(stream, len(edges)), edges, strict=True):
             self._parts.lpis.on(intid, edge.pulse)
 
+    def take_page(self) -> tuple[int, memoryview]:
+        """Return a page of the hypervisor's own: its host physical address, and where it is mapped."""
+        iommu = self._parts.iommu
+        hpa = iommu.arena.allocate(PAGE_SIZE_BYTES)
+        return hpa, iommu.memory.view(hpa, PAGE_SIZE_BYTES)
+
+    def forget_range(self, guest: str, gpa: int, length_bytes: int) -> None:
+        """Return when no function of a guest can use an old translation of a range any more."""
+        self._parts.iommu.assignments.forget_range(guest, gpa, length_bytes)
+
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do."""
         due = (driver.deadline_ns() for driver in self.nics)

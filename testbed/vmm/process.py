@@ -13,7 +13,9 @@ from testbed.errors import StopRequested, VirtbedError
 from testbed.memory.segment import Segment
 from testbed.messages.control import (
     Failed,
+    Guard,
     GuestReport,
+    Inspect,
     InspectInterrupts,
     InterruptState,
     PeerDied,
@@ -47,6 +49,7 @@ from testbed.virtio.vhost_user.net import VhostUserNet
 from testbed.vmm.datapath import Datapath
 from testbed.vmm.exits import Report
 from testbed.vmm.external import ExternalGuest
+from testbed.vmm.guarded import GuardedPages, Stage2
 from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.interposers import Interposers
@@ -80,6 +83,7 @@ class Vmm:
         ours = (nic.name for vm in self.vms for nic in vm.nics)
         self._ports: tuple[str, ...] = (*ours, *(external.device.name for external in self.externals))
         self.passthrough = self._passthrough(entry) if entry.iommu else None
+        self.guarded = self._guarded()
         if self.passthrough is not None:
             self._ports += tuple(self.passthrough.uplinks)
         self._loop.deadline = self._deadline_ns
@@ -159,6 +163,21 @@ class Vmm:
             self.functions.add(driver, self._owners(driver.config.name))
         self._loop.before_sleep = passthrough.before_sleep
         return passthrough
+
+    def _guarded(self) -> GuardedPages:
+        """Return who watches pages while a guest attacks: there are attacks only where there is an IOMMU."""
+        segments = self._parts.segments
+        guests = {vm.name: Stage2(vm.stage2, segments[f"{vm.name}.ram"]) for vm in self.vms}
+
+        def own() -> tuple[int, memoryview]:
+            assert self.passthrough is not None
+            return self.passthrough.take_page()
+
+        def forget(guest: str, gpa: int, length_bytes: int) -> None:
+            assert self.passthrough is not None
+            self.passthrough.forget_range(guest, gpa, length_bytes)
+
+        return GuardedPages(guests, own, forget, self._parts.control.send)
 
     def _owners(self, nic: str) -> dict[int, str]:
         """Return the guests that have functions of a NIC, by number."""
@@ -259,6 +278,10 @@ class Vmm:
             case PeerDied():
                 if self.passthrough is not None:
                     self.passthrough.lose(message.name)
+            case Guard():
+                self.guarded.guard(message)
+            case Inspect():
+                self.guarded.inspect(message)
             case _:
                 self.flows.handle(message)
 
@@ -284,6 +307,7 @@ class Vmm:
         frames = sum(counters[f"{port}.frames_out"] for port in self._ports)
         counters.set("frames_copied", frames + sum(sink.frames for sink in sinks))
         copied = sum(counters[f"{port}.bytes_out"] for port in self._ports)
+        self.functions.count(counters)
         counters.set("bytes_copied", copied + sum(sink.byte_count for sink in sinks))
 
     def _run_timers(self) -> None:

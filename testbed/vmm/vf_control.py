@@ -10,6 +10,8 @@ from dataclasses import replace
 from testbed.errors import ConfigError
 from testbed.messages.control import NicState, SetVf, ShowVfs, VfChanges, VfSet, VfState, VfStates
 from testbed.net.mac import format_mac, parse_mac
+from testbed.observe.catalogue import FUNCTION_COUNTERS
+from testbed.observe.counters import Counters
 from testbed.vmm.pf_driver import PfDriver
 from testbed.vmm.pf_functions import Vf, VfSettings
 
@@ -45,6 +47,13 @@ class VfControl:
             )
             for name, driver in self._drivers.items()
         )
+
+    def count(self, counters: Counters) -> None:
+        """Publish what the functions did."""
+        for name, driver in self._drivers.items():
+            for vf in driver.vfs:
+                for each in FUNCTION_COUNTERS:
+                    counters.set(f"{name}.vf{vf.number}.{each}", getattr(vf.counts, each))
 
     def _set(self, message: SetVf) -> str:
         """Change settings; return why not, or nothing."""

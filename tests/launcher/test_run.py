@@ -17,7 +17,7 @@ from launcher.run import Run, run_plan
 from launcher.rundir import Holder, claim
 from launcher.watcher import Watcher
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import FlowEntry, Plan
+from testbed.messages.entries import AttackEntry, FlowEntry, Plan
 from tests.support.plans import flow, plan
 from tests.support.roles import FRAMES, ROLES, SECONDS
 
@@ -39,7 +39,7 @@ class Acting(Watcher):
         del seconds
         self.heard.append(f"{processes} ready")
 
-    def phase_started(self, phase: int, flows: Sequence[FlowEntry]) -> None:
+    def phase_started(self, phase: int, flows: Sequence[FlowEntry | AttackEntry]) -> None:
         self.heard.append(f"phase {phase}: {', '.join(flow.name for flow in flows)}")
         self.act()
 

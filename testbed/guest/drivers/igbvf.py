@@ -161,6 +161,7 @@ class IgbVfDriver(TailQueue):
         self._bus, self._config, self.mtu, self._pause = bus, config, config.mtu, pause
         self.mailbox = VfMailbox(bus.registers, pause, clock)
         self._buffer_kib = _buffer_kib(config.mtu)
+        self._memory = memory
         self._rx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf receive ring")
         self._tx_ring = memory.take(config.ring_size * DESC_BYTES, "igbvf transmit ring")
         self._rx, self._tx = self._receive_ring(memory), self._transmit_ring(memory)
@@ -295,6 +296,20 @@ class IgbVfDriver(TailQueue):
     def join_vlan(self, vlan: int) -> bool:
         """Ask to be in a VLAN; return whether that was granted."""
         return self.mailbox.ask([igb_mailbox.SET_VLAN | igb_mailbox.INFO.put(igb_mailbox.VLAN_ADD), vlan])[0]
+
+    @property
+    def bus(self) -> VfBus:
+        """The function's register spaces, for software of the guest that goes round its driver."""
+        return self._bus
+
+    @property
+    def memory(self) -> DmaMemory:
+        """Where the function's driver gets memory."""
+        return self._memory
+
+    def restart(self) -> None:
+        """Bring the function up again, whatever happened to it; DeviceError where it does not come up."""
+        self._restart()
 
     def stop(self) -> None:
         """Turn the function off, in the order that a removal takes."""
