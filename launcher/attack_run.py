@@ -15,6 +15,7 @@ from statistics import median
 from typing import Final, Literal, Protocol, TypeVar
 
 from launcher.attack_evidence import Evidence
+from launcher.flow_counters import received_frames
 from launcher.result import AttackResult, OtherFlow
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
@@ -173,10 +174,8 @@ class Attack:
 
     def _received(self, flow: FlowEntry) -> tuple[int, int]:
         """Return the frames that a flow's receiver has had, and when that was."""
-        name = f"nic{flow.destination_nic}.rx_frames"
-        if flow.is_sunk:
-            name = f"{flow.source}.nic{flow.source_nic}.frames_in"
-        return self.supervisor.segments.counters_of(flow.destination)[name], time.monotonic_ns()
+        counters = self.supervisor.segments.counters_of(flow.destination)
+        return received_frames(flow, counters), time.monotonic_ns()
 
     def _end(self, *, through: int = 0, recovered: bool = True, failed: str | None = None) -> None:
         entry, evidence = self.entry, self._evidence

@@ -20,6 +20,7 @@ from rich.table import Table
 from launcher import figures, usage
 from launcher.attack_run import Attack
 from launcher.attack_table import attack_line
+from launcher.flow_counters import received_frames
 from launcher.netns import guests_of
 from launcher.processes import Process
 from launcher.result import AttackResult, Died, FlowResult, Result
@@ -211,7 +212,9 @@ class LiveView(PlainView):
             )
         if flow.state == "waiting":
             return (head, "[dim]waiting[/]", "", "", "")
-        gauge = self._gauge(entry.name, f"flow{entry.id}", _received(entry, counters), now)
+        gauge = self._gauge(
+            entry.name, f"flow{entry.id}", received_frames(entry, counters.get(entry.destination, {})), now
+        )
         drops = self._gauge(entry.name, "drops", _drops(entry, counters), now).grown
         return (
             head,
@@ -278,20 +281,6 @@ def _interest(flow: Flow) -> tuple[int, int]:
     if flow.result:
         return (3 if flow.result.good else 1), -flow.phase
     return (2 if flow.state == "waiting" else 0), flow.phase
-
-
-def _received(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:
-    """Return what the NIC has received at which a flow ends, or the sink."""
-    if flow.ends_on_wire:
-        return counters.get(flow.destination, {}).get("wire.unclaimed", 0)
-    if flow.is_interrupts:
-        number = flow.destination_vcpu
-        vcpu = f"vcpu{number}." if number else ""
-        return counters.get(flow.destination, {}).get(f"{vcpu}interrupts.{flow.kind}", 0)
-    counted = f"{flow.source}.nic{flow.source_nic}.frames_in"
-    name = counted if flow.is_sunk else f"nic{flow.destination_nic}.rx_frames"
-    each_vcpus = counters.get(flow.destination, {}).items()
-    return sum(value for key, value in each_vcpus if key == name or key.endswith(f".{name}"))
 
 
 def _drops(flow: FlowEntry, counters: dict[str, dict[str, int]]) -> int:

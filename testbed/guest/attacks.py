@@ -13,8 +13,8 @@ from testbed.address import PAGE_SIZE_BYTES
 from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.drivers.igbvf import IgbVfDriver
-from testbed.guest.senders import Runner
 from testbed.guest.ram import Piece, RamAllocator
+from testbed.guest.senders import Runner
 from testbed.guest.workloads.hostile import Program, make_program
 from testbed.guest.workloads.hostile_function import HostileFunction
 from testbed.messages.control import (

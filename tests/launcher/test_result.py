@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from launcher.result import (
     INTERRUPTED,
+    AttackResult,
     Died,
     FlowResult,
+    OtherFlow,
     ProcessResult,
     Result,
     exit_code,
@@ -155,3 +157,41 @@ def test_json_has_the_names_of_the_schema() -> None:
         "frames_per_second", "bits_per_second", "latency_us",
     } <= set(written["flows"][0])  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(result), type=Result) == result
+
+
+def _attack(**members: object) -> AttackResult:
+    given: dict[str, object] = {"attempts": 10, "noticed": True, **members}
+    return AttackResult(name="dma-vmm m", attack="dma-vmm", phase=1, source="m", function="nic0.vf0", **given)  # type: ignore[arg-type]
+
+
+def _other(kept: float) -> OtherFlow:
+    return OtherFlow(name="a->b", frames_per_second=kept, harmless_frames_per_second=1.0, kept=kept)
+
+
+@pytest.mark.parametrize(
+    ("members", "wrong"),
+    [
+        ({}, ""),
+        ({"attempts": 0}, "nothing was attempted"),
+        ({"noticed": False}, "nothing noticed 10 attempts"),
+        ({"through": 3, "noticed": False}, "3 attempts of 10 got through"),
+        ({"recovered": False}, "the function does not come up again"),
+        ({"failed": "nic0 killed by SIGKILL", "through": 1}, "nic0 killed by SIGKILL"),
+        ({"others": (_other(0.4),)}, ""),
+        ({"others": (_other(0.5),), "others_keep": 0.5}, ""),
+        (
+            {"others": (_other(0.4),), "others_keep": 0.5},
+            "others keep less than 50% of their throughput: a->b 40%",
+        ),
+    ],
+)
+def test_an_attack_is_good_where_it_was_noticed_and_came_to_nothing(
+    members: dict[str, object], wrong: str
+) -> None:
+    attack = _attack(**members)
+    assert (attack.wrong, attack.good) == (wrong, not wrong)
+    assert exit_code([], [], error=False, attacks=[attack]) == bool(wrong)
+
+
+def test_an_attack_that_a_person_ended_has_not_failed() -> None:
+    assert exit_code([], [], error=False, attacks=[_attack(failed=INTERRUPTED)]) == 0

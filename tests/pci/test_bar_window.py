@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.native import Bell, DoorbellWord, Pinned, SharedWords
-from testbed.pci.bar_window import BarPort, Completer, Requester, target_word
+from testbed.pci.bar_window import AccessBudget, BarPort, Completer, Requester, target_word
 from testbed.spec import bar_window as spec
 from tests.support.recorders import ManualClock
 
@@ -156,6 +156,59 @@ def test_flood_of_writes_is_taken_in_limited_steps(ends: Ends) -> None:
         ends.requester.write(0, 0, 0x100, 4, number)
     ends.completer.step()
     assert len(ends.registers.seen) == 64
+
+
+def budgeted(ends: Ends, burst: int = 100) -> Completer:
+    """Return a completer of the same window with a budget."""
+    budget = AccessBudget(burst, access_ns=1000, left=burst)
+    return Completer(ends.page, ends.registers, lambda: None, 1, budget=budget, clock_ns=ends.clock)
+
+
+def test_who_makes_too_many_accesses_waits_for_time_to_pass_and_loses_none(ends: Ends) -> None:
+    completer = budgeted(ends)
+    for number in range(300):
+        ends.requester.write(1, 0, 0x100, 4, number)
+    steps = [completer.step() for _ in range(3)]
+    assert (len(ends.registers.seen), steps) == (100, [True, True, True])
+    assert (completer.throttled, completer.watched.active) == (1, False)
+    assert completer.deadline_ns() is not None
+    completer.resume(ends.clock.now_ns)
+    assert not completer.watched.active
+    ends.clock.now_ns += 50_000
+    completer.resume(ends.clock.now_ns)
+    assert completer.watched.active
+    completer.step()
+    assert len(ends.registers.seen) == 150
+    for _ in range(200):
+        ends.clock.now_ns += 1000
+        completer.resume(ends.clock.now_ns)
+        completer.step()
+    assert [write[-1] for write in ends.registers.seen] == list(range(300))
+
+
+def test_a_read_is_an_access_and_a_doorbell_is_none(ends: Ends) -> None:
+    completer, word = budgeted(ends, burst=2), DoorbellWord()
+    completer.add_doorbell(1, 0, 0x20, word)
+    for number in range(400):
+        ends.requester.write(1, 0, 0x20, 4, number)
+    completer.step()
+    assert (word.value, word.writes, completer.watched.coalesced) == (399, 400, 399)
+    assert completer.watched.active
+    native = SharedWords(ends.page)
+    for number in (1, 2):
+        native.store32(spec.BAR_WINDOW.offset("read_number"), number)
+        completer.step()
+    assert (completer.refused, completer.watched.active) == (2, False)  # of no size
+
+
+def test_doorbells_of_two_queues_in_turn_are_not_coalesced(ends: Ends) -> None:
+    words = [DoorbellWord(), DoorbellWord()]
+    for queue, word in enumerate(words):
+        ends.completer.add_doorbell(0, 0, 0x20 + 4 * queue, word)
+    for number in range(4):
+        ends.requester.write(0, 0, 0x20 + 4 * (number % 2), 4, number)
+    ends.completer.step()
+    assert ([word.value for word in words], ends.completer.watched.coalesced) == ([2, 3], 0)
 
 
 def test_new_completer_goes_on_where_the_last_one_ended(ends: Ends) -> None:
