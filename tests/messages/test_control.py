@@ -6,16 +6,24 @@ import msgspec
 import pytest
 
 from testbed.messages.control import (
+    Attacked,
+    Attacking,
+    BeginAttack,
     Cancel,
     CaptureStarted,
     CaptureStopped,
     Collect,
+    EndAttack,
     EventRoute,
     Expect,
     Expecting,
     Failed,
     FromProcess,
+    Guard,
+    Guarding,
     GuestReport,
+    Inspect,
+    Inspected,
     InspectInterrupts,
     InterruptState,
     Message,
@@ -31,18 +39,25 @@ from testbed.messages.control import (
     Stop,
     StopCapture,
     ToProcess,
+    Turn,
+    Turned,
     VcpuInterrupts,
     VfChanges,
     VfSet,
     VfState,
     VfStates,
 )
+from testbed.messages.entries import AttackEntry
 from tests.guest.rig_driver import flow
 
 VF: Final = VfState(
     number=0, guest="a", mac="02:00:00:00:00:01", vlan=7, rate_bits_per_second=10**9, spoof_check=True,
     trust=False, drop=False, link=True, running=True, resets=1, messages=10, refused=0, throttled=0,
     spoof_events=0,
+)  # fmt: skip
+ATTACK: Final = AttackEntry(
+    id=1, name="dma-vmm m", phase=2, attack="dma-vmm", source="m", source_nic=0, function="nic0.vf0",
+    nic="nic0", pool=0, iommu="iommu-h0", vmm="vmm-h0", guard="vmm-h0", duration_ns=10**9,
 )  # fmt: skip
 TO_PROCESS: Final = [
     Expect(flow=flow()),
@@ -55,9 +70,19 @@ TO_PROCESS: Final = [
     SetVf(request_id=1, nic="nic0", number=2, changes=VfChanges(vlan=0, link=False)),
     InspectInterrupts(inspection_id=3),
     PeerDied(name="nic0"),
+    BeginAttack(attack=ATTACK),
+    Turn(attack_id=1, hostile=True, target=1 << 45),
+    EndAttack(attack_id=1),
+    Guard(attack=ATTACK, page_gpa=1 << 31),
+    Inspect(attack_id=1),
     Stop(),
 ]
 FROM_PROCESS: Final = [
+    Attacking(attack_id=1, page_gpa=1 << 31),
+    Turned(attack_id=1, attempts=1 << 40, through=1),
+    Attacked(attack_id=1, attempts=5, through=0, recovered=False),
+    Guarding(attack_id=1, address=1 << 45),
+    Inspected(attack_id=1, changed_bytes=4096),
     Ready(at_ns=1 << 62),
     Failed(reason="no device"),
     GuestReport(guest="a", device="a.nic0", reason="loop", detail="a chain"),

@@ -199,6 +199,20 @@ def test_the_operators_vlan_is_invisible_to_its_members_and_closed_to_others() -
     assert (receive(nic.guests[1]), receive(nic.guests[2])) == ([inside], [])
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_trusted_function_is_found_at_the_address_that_it_chose(trust: bool) -> None:
+    nic = world({"trust": trust}, {})
+    chosen = bytes.fromhex("02000000aa01")
+    assert nic.guests[0].set_mac(chosen) == trust
+    to_old, to_new = frame(VF_MACS[0], VF_MACS[1]), frame(chosen, VF_MACS[1])
+    send(nic.guests[1], [to_old, to_new])
+    send(nic.guests[0], [frame(VF_MACS[1], chosen)])
+    nic.run()
+    assert receive(nic.guests[0]) == ([to_new] if trust else [to_old])
+    assert len(receive(nic.guests[1])) == trust
+    assert nic.reports == ([] if trust else [(0, "mailbox_mac"), (0, "spoof")])
+
+
 def test_a_vf_whose_link_is_off_neither_sends_nor_receives() -> None:
     nic = world()
     nic.driver.configure(0, VfSettings(mac=VF_MACS[0], link=False))
