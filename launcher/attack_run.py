@@ -43,6 +43,8 @@ TURN_MAX_SECONDS: Final = 0.1
 SETTLE_LOOKS: Final = 50
 """How often counters are looked at again that their owners may not have published yet."""
 SETTLE_SECONDS: Final = 0.01
+FIRST_FRAME_LOOKS: Final = 100
+"""How often a flow that sends is looked at before its first frame has come."""
 _NS_PER_SECOND: Final = 1e9
 
 
@@ -101,6 +103,7 @@ class Attack:
         self.state = "attacking"
         try:
             begun = await self._ask(entry.source, BeginAttack(attack=entry), Attacking)
+            await self._until_flows_run()
             await self._turns(begun.page_gpa)
             ended = await self._ask(entry.source, EndAttack(attack_id=entry.id), Attacked)
         except PeerGone as error:
@@ -114,6 +117,15 @@ class Attack:
         """Account for an attack that was under way when the run was ended."""
         if self.state == "attacking":
             self._end(failed=why)
+
+    async def _until_flows_run(self) -> None:
+        """Wait for the first frames of the others: there is nothing to measure before."""
+        first = [self._received(each.flow.entry)[0] for each in self._measured]
+        for each, frames in zip(self._measured, first, strict=True):
+            for _ in range(FIRST_FRAME_LOOKS):
+                if not each.flow.sending or self._received(each.flow.entry)[0] > frames:
+                    break
+                await asyncio.sleep(SETTLE_SECONDS)
 
     async def _turns(self, page_gpa: int) -> None:
         seconds = self.entry.duration_ns / _NS_PER_SECOND

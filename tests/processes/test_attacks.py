@@ -39,7 +39,7 @@ def parts_of(path: Path) -> tuple[str, str]:
     """Return hosts and guests of a file, and its workloads, short."""
     head, workloads = path.read_text().split("workloads:\n")
     assert "duration: 1s" in workloads
-    workloads = workloads.replace("duration: 1s", "duration: 300ms").replace("1500ms", "450ms")
+    workloads = workloads.replace("duration: 1s", "duration: 300ms").replace("1500ms", "500ms")
     return re.sub(r"^(#.*|name:.*|)\n", "", head, flags=re.MULTILINE), workloads
 
 
