@@ -25,6 +25,8 @@ VECTOR_SEND: Final = 2
 VECTORS: Final = 3
 _ALL: Final = 0xFFFF_FFFF
 _OUR_VECTORS: Final = (1 << VECTORS) - 1
+MISBEHAVIOUR_NS: Final = 10_000_000
+"""Least time between two looks at who sent what it may not, or had a queue stopped."""
 _OTHER_INTERVAL_US: Final = 50
 """A flood of mailbox messages interrupts no more often."""
 _RATE_WINDOW: Final = 0x14
@@ -119,6 +121,9 @@ class PfDriver:
         self.gone = False
         """It is lost for good."""
         self.mac = bytes(6)
+        self._clock = clock
+        self._deaf_until_ns: int | None = None
+        """Until then no interrupt tells of misbehaviour, which is found all the same when it is over."""
 
     # bring-up (§4.6)
 
@@ -237,6 +242,9 @@ class PfDriver:
         causes = self.registers.read("ICR")
         if causes & mask("ICR", "DOUTSYNC"):
             self._look_at_spoofers()
+            # who goes on costs us no more than one look in a while: the device stops it by itself
+            self.registers.write("IMC", mask("IMC", "DOUTSYNC"))
+            self._deaf_until_ns = self._clock() + MISBEHAVIOUR_NS
         if causes & mask("ICR", "SWMB"):
             self._mailbox.serve()
         if causes & mask("ICR", "LSC"):
@@ -246,11 +254,18 @@ class PfDriver:
 
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
-        return None if self.gone else self._mailbox.deadline_ns()
+        due = () if self.gone else (self._mailbox.deadline_ns(), self._deaf_until_ns)
+        return min((at for at in due if at is not None), default=None)
 
     def on_timer(self, now_ns: int) -> bool:
         """Do what is due; say whether anything was."""
-        return not self.gone and self._mailbox.on_timer(now_ns)
+        if self.gone:
+            return False
+        listens = self._deaf_until_ns is not None and now_ns >= self._deaf_until_ns
+        if listens:
+            self._deaf_until_ns = None
+            self.registers.write("IMS", mask("IMS", "DOUTSYNC"))
+        return self._mailbox.on_timer(now_ns) or listens
 
     def lose(self) -> None:
         """The device, or its way into memory, is gone: it has no link and is asked nothing any more."""

@@ -13,7 +13,7 @@ from testbed.nic.switch_state import QueueMode, UnicastFilter, VlanInsertion
 from testbed.spec import igb_mailbox as mbx
 from testbed.spec import igb_vf
 from testbed.spec.igb import mask
-from testbed.vmm.pf_driver import PfDriver
+from testbed.vmm.pf_driver import MISBEHAVIOUR_NS, PfDriver
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_mailbox import BURST_MESSAGES, WINDOW_NS
 from testbed.vmm.pf_registers import RegisterBus
@@ -403,6 +403,23 @@ def test_spoofing_is_reported_with_the_vf_that_did_it() -> None:
     pf.nic.spoofed(8, 3)
     pf.run()
     assert (pf.reports, pf.driver.vfs[0].counts.spoof_events) == ([(0, "spoof")], 1)
+
+
+def test_who_goes_on_spoofing_is_looked_at_now_and_then_and_never_forgotten() -> None:
+    pf = machine()
+    for _ in range(20):
+        pf.nic.spoofed(8, 1)
+        pf.run()
+    assert pf.driver.vfs[0].counts.spoof_events == 1
+    pf.advance(MISBEHAVIOUR_NS)
+    assert pf.driver.deadline_ns() is not None
+    pf.driver.on_timer(pf.clock.now_ns)
+    pf.run()
+    assert pf.driver.vfs[0].counts.spoof_events == 2
+    pf.advance(MISBEHAVIOUR_NS)
+    pf.driver.on_timer(pf.clock.now_ns)
+    pf.run()
+    assert (pf.driver.vfs[0].counts.spoof_events, pf.driver.deadline_ns()) == (2, None)
 
 
 # hostile virtual functions
