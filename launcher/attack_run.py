@@ -36,9 +36,9 @@ from testbed.messages.entries import AttackEntry, FlowEntry
 
 AttackState = Literal["waiting", "attacking", "done", "failed"]
 ReplyT = TypeVar("ReplyT", Attacking, Turned, Attacked, Guarding, Inspected)
-PAIRS: Final = 8
+PAIRS: Final = 6
 """Turns of each kind in an attack, where they are not too short or too long."""
-TURN_MIN_SECONDS: Final = 0.015
+TURN_MIN_SECONDS: Final = 0.02
 TURN_MAX_SECONDS: Final = 0.1
 SETTLE_LOOKS: Final = 50
 """How often counters are looked at again that their owners may not have published yet."""
