@@ -104,7 +104,7 @@ def entry(attack: AttackName = "dma-other-guest") -> AttackEntry:
         vmm="vmm",
         guard="a" if attack == "dma-other-guest" else "",
         guard_hpa=0x100_0000,
-        duration_ns=40_000_000,
+        duration_ns=100_000_000,
     )
 
 
