@@ -7,7 +7,7 @@ stopped queue); testbed/observe/catalogue.py. Counters are compared with what th
 from typing import Final
 
 from launcher.segments import Segments
-from testbed.messages.entries import AttackEntry, AttackName
+from testbed.messages.attack import AttackEntry, AttackName
 
 _DMA: Final = ("fault.F_",)
 _EXPECTED: Final[dict[AttackName, tuple[str, ...]]] = {

@@ -9,7 +9,8 @@ from typing import Final
 from launcher.nics import Vf
 from launcher.topology import iommu_name, vmm_name
 from launcher.topology_records import Attack, Guest, Topology
-from testbed.messages.entries import AttackEntry, GuestEntry, SegmentEntry
+from testbed.messages.attack import AttackEntry
+from testbed.messages.entries import GuestEntry, SegmentEntry
 
 BY_VMM: Final = ("dma-vmm", "dma-read-only", "stale-translation")
 """Attacks whose memory the vmm watches: its own, or what it has taken from the attacker."""

@@ -20,6 +20,7 @@ from launcher.result import AttackResult, OtherFlow
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
 from testbed.errors import PeerGone
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import (
     Attacked,
     Attacking,
@@ -32,7 +33,7 @@ from testbed.messages.control import (
     Turn,
     Turned,
 )
-from testbed.messages.entries import AttackEntry, FlowEntry
+from testbed.messages.entries import FlowEntry
 
 AttackState = Literal["waiting", "attacking", "done", "failed"]
 ReplyT = TypeVar("ReplyT", Attacking, Turned, Attacked, Guarding, Inspected)

@@ -27,8 +27,9 @@ from launcher.result import AttackResult, Died, FlowResult, Result
 from launcher.table import died_line, new_table
 from launcher.watcher import Watcher
 from launcher.workload_run import Flow
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import AttackEntry, FlowEntry, Plan
+from testbed.messages.entries import FlowEntry, Plan
 
 if TYPE_CHECKING:
     from launcher.run import Run

@@ -12,9 +12,9 @@ from rich.table import Table
 from launcher import figures
 from launcher.table import new_table
 from launcher.units import format_duration, format_size
+from testbed.messages.attack import AttackEntry
 from testbed.messages.entries import (
     POLL_FOREVER,
-    AttackEntry,
     FlowEntry,
     GuestEntry,
     Plan,

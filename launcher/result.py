@@ -17,8 +17,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from testbed.messages.attack import AttackName
 from testbed.messages.control import GuestReport, Received, Sent
-from testbed.messages.entries import AttackName, FlowEntry
+from testbed.messages.entries import FlowEntry
 
 SCHEMA: Final = 1
 INTERRUPTED: Final = "interrupted"

@@ -35,7 +35,7 @@ from launcher.rules import (
 )
 from launcher.section import Section, default
 from launcher.units import DURATION_UNITS, GIB, MIB
-from testbed.messages.entries import AttackName
+from testbed.messages.attack import AttackName
 
 SCHEMA_URL: Final = "https://json-schema.org/draft/2020-12/schema"
 NICS_MAX: Final = 16

@@ -9,7 +9,7 @@ from typing import Literal
 
 from launcher.nics import Nic
 from launcher.units import FULL_SPEED, Rate
-from testbed.messages.entries import AttackName
+from testbed.messages.attack import AttackName
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launcher.result import AttackResult, Died, FlowResult, Result
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import AttackEntry, FlowEntry, Plan
+from testbed.messages.entries import FlowEntry, Plan
 
 if TYPE_CHECKING:
     from launcher.run import Run

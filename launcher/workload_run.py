@@ -17,8 +17,9 @@ from launcher.result import AttackResult, FlowResult, failed_flow, flow_result
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
 from testbed.errors import PeerGone
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, Received, Sent, Start
-from testbed.messages.entries import AttackEntry, FlowEntry, Plan
+from testbed.messages.entries import FlowEntry, Plan
 
 FlowState = Literal["waiting", "expecting", "sending", "collecting", "done", "failed"]
 _ENDED: Final = ("done", "failed")

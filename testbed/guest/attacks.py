@@ -17,6 +17,7 @@ from testbed.guest.ram import Piece, RamAllocator
 from testbed.guest.senders import Runner
 from testbed.guest.workloads.hostile import Program, make_program
 from testbed.guest.workloads.hostile_function import HostileFunction
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import (
     Attacked,
     Attacking,
@@ -31,7 +32,7 @@ from testbed.messages.control import (
     Turn,
     Turned,
 )
-from testbed.messages.entries import AttackEntry, GuestEntry, VfEntry
+from testbed.messages.entries import GuestEntry, VfEntry
 
 PATTERN: Final = bytes(range(256)) * (PAGE_SIZE_BYTES // 256)
 """What a page that is watched holds."""

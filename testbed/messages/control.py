@@ -7,7 +7,8 @@ nanoseconds, the same clock in every process of a machine.
 
 import msgspec
 
-from testbed.messages.entries import AttackEntry, FlowEntry
+from testbed.messages.attack import AttackEntry
+from testbed.messages.entries import FlowEntry
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from testbed.messages.attack import AttackEntry
+
 POLL_FOREVER: Final = -1
 Direction = Literal["tx", "rx", "both"]
 """Frames from the guest, to the guest, or both."""
@@ -531,58 +533,6 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     def is_sunk(self) -> bool:
         """The frames end in the vmm (a sink is behind the NIC that sends them)."""
         return self.source_mac == self.destination_mac and not self.comes_back
-
-
-AttackName = Literal[
-    "dma-other-guest",
-    "dma-vmm",
-    "dma-unmapped",
-    "dma-read-only",
-    "dma-msi-window",
-    "stale-translation",
-    "spoof-mac",
-    "spoof-vlan",
-    "flood-mailbox",
-    "flood-doorbell",
-    "flood-interrupt",
-    "malformed-descriptors",
-    "ring-loop",
-]
-"""What a hostile driver of a virtual function does."""
-
-
-class AttackEntry(Entry, frozen=True, kw_only=True):
-    """One attack: a guest whose driver of a virtual function is hostile for a while."""
-
-    id: int
-    """Unique among the attacks of the topology, from 1."""
-    name: str
-    phase: int
-    """In which phase of the workloads, from 1."""
-    attack: AttackName
-    source: str
-    """The guest."""
-    source_nic: int
-    function: str
-    """`NIC.vfN`."""
-    nic: str
-    """The NIC's process."""
-    pool: int
-    """Of the function, as the NIC counts it."""
-    iommu: str
-    vmm: str
-    guard: str = ""
-    """Process that watches the memory which is attacked; empty: nobody has to."""
-    guard_hpa: int = 0
-    """What makes a host physical address of one that the guard tells."""
-    victim: str = ""
-    """Guest that is attacked, where it is one."""
-    victim_mac: str = ""
-    vlan: int = 0
-    """The other's VLAN that is sent into."""
-    duration_ns: int
-    others_keep: float = 0.0
-    """Least share of their throughput that the other flows of the phase must keep."""
 
 
 class Plan(Entry, frozen=True, kw_only=True):

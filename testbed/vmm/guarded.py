@@ -13,8 +13,8 @@ from typing import Final
 from testbed.address import PAGE_SIZE_BYTES
 from testbed.memory.segment import Segment
 from testbed.memory.tables import Attributes, TableBuilder
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import FromProcess, Guard, Guarding, Inspect, Inspected
-from testbed.messages.entries import AttackEntry
 
 PATTERN: Final = bytes(reversed(range(256))) * (PAGE_SIZE_BYTES // 256)
 READ_ONLY: Final = Attributes(write=False)

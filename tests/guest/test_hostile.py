@@ -4,7 +4,7 @@ import pytest
 
 from testbed.guest.workloads.hostile import PATIENCE_NS, make_program
 from testbed.guest.workloads.hostile_function import HostileFunction
-from testbed.messages.entries import AttackEntry, AttackName
+from testbed.messages.attack import AttackEntry, AttackName
 from testbed.net.mac import format_mac
 from testbed.vmm.pf_functions import VfSettings
 from tests.nic.test_drivers import uplink_takes

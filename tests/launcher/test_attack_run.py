@@ -11,6 +11,7 @@ from launcher.attack_run import Attack
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
 from testbed.errors import PeerGone
+from testbed.messages.attack import AttackEntry, AttackName
 from testbed.messages.control import (
     Attacked,
     Attacking,
@@ -23,7 +24,7 @@ from testbed.messages.control import (
     Turn,
     Turned,
 )
-from testbed.messages.entries import AttackEntry, AttackName, FlowEntry
+from testbed.messages.entries import FlowEntry
 from tests.support.plans import flow
 
 REFUSED = "nic0.vf0.refused"

@@ -16,8 +16,9 @@ from launcher.result import Died, FlowResult, Result
 from launcher.run import Run, run_plan
 from launcher.rundir import Holder, claim
 from launcher.watcher import Watcher
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import GuestReport
-from testbed.messages.entries import AttackEntry, FlowEntry, Plan
+from testbed.messages.entries import FlowEntry, Plan
 from tests.support.plans import flow, plan
 from tests.support.roles import FRAMES, ROLES, SECONDS
 

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 import pytest
 
+from testbed.messages.attack import AttackEntry
 from testbed.messages.control import (
     Attacked,
     Attacking,
@@ -47,7 +48,6 @@ from testbed.messages.control import (
     VfState,
     VfStates,
 )
-from testbed.messages.entries import AttackEntry
 from tests.guest.rig_driver import flow
 
 VF: Final = VfState(

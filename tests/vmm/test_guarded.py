@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from testbed.memory.segment import Segment
+from testbed.messages.attack import AttackEntry, AttackName
 from testbed.messages.control import FromProcess, Guard, Guarding, Inspect, Inspected
-from testbed.messages.entries import AttackEntry, AttackName
 from testbed.vmm.guarded import PATTERN, GuardedPages, Stage2
 from tests.iommu.machine import GUEST, PAGE, RAM
 from tests.vmm.test_assignment import FIRST, HALF, Host

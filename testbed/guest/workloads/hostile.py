@@ -22,7 +22,7 @@ from testbed.guest.workloads.hostile_function import (
     HostileFunction,
     data,
 )
-from testbed.messages.entries import AttackEntry
+from testbed.messages.attack import AttackEntry
 from testbed.net.mac import parse_mac
 from testbed.spec import igb_mailbox
 from testbed.spec.flow import FRAME_BYTES_MIN
