@@ -51,6 +51,19 @@ CONSTANTS = [
     (pt.DFSC_EXTERNAL, 0b010000),
     (pt.DFSC_EXTERNAL_WALK_L0, 0b010100),
     (pt.DFSC_ALIGNMENT, 0b100001),
+    (pt.GRANULE_SHIFT, 12),
+    (pt.INDEX_BITS, 9),
+    (pt.DESCRIPTOR_BYTES, 8),
+    (pt.LAST_LEVEL, 3),
+    (pt.BLOCK_LEVEL_FIRST, 1),
+    (pt.INPUT_BITS_MAX, 48),
+    (pt.ROOT_ALIGN_BYTES_MIN, 64),
+    (pt.CONCATENATED_TABLES_MAX, 16),
+    (pt.VALID_MASK, 0x1),
+    (pt.TABLE_OR_PAGE_MASK, 0x2),
+    (pt.ADDRESS_MASK, 0x0000_FFFF_FFFF_F000),
+    (pt.AF_MASK, 0x400),
+    (pt.NG_MASK, 0x800),
 ]
 
 

@@ -1,5 +1,8 @@
 """Numbers of SMMUv3, typed from ARM IHI 0070 (chapters 4 to 7), not from testbed/spec."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from testbed.spec import smmu as s
@@ -87,7 +90,17 @@ CODES = [
     (q.CFGI_RANGE_ALL, 31), (q.ATC_SIZE_ALL, 52), (s.ADDRESS_SIZES, (32, 36, 40, 42, 44, 48)),
     (s.SPLITS, (6, 8, 10)), (q.TLBI_GRANULE_SHIFTS, {1: 12, 2: 14, 3: 16}),
     (s.S2SL0_LEVELS, {0: 2, 1: 1, 2: 0}), (s.S1FMT_LEAF_BITS, {1: 6, 2: 10}),
+    (s.TTF_AARCH64, 0b10), (s.TTENDIAN_LITTLE, 0b10), (s.STALL_MODEL_BOTH, 0b00),
+    (s.STALL_MODEL_TERMINATE, 0b01), (s.ST_LEVEL_TWO, 0b01), (s.AIDR_V3_1, 1), (s.FMT_LINEAR, 0b00),
+    (s.FMT_TWO_LEVEL, 0b01), (s.QUEUE_BASE_ALIGN_BYTES, 32), (s.L1STD_SPAN_MAX, 11), (s.STE_S2TTB_SHIFT, 4),
+    (s.CONFIG_PASSES, 0b100), (s.CONFIG_HAS_STAGE2, 0b010), (s.CONFIG_HAS_STAGE1, 0b001),
+    (s.S1FMT_LINEAR, 0b00), (s.S1FMT_4K_LEAF, 0b01), (s.S1FMT_64K_LEAF, 0b10), (s.EATS_NONE, 0b00),
+    (s.EATS_FULL, 0b01), (s.EATS_SPLIT, 0b10), (s.T0SZ_MIN, 16), (s.T0SZ_MAX, 39), (s.CD_TTB_SHIFT, 4),
+    (q.TLBI_ADDRESS_SHIFT, 12), (q.RESUME_ACTION_RETRY, 1), (q.EVENT_IPA_SHIFT, 12),
+    (q.EVENT_FETCH_ADDRESS_SHIFT, 3),
 ]  # fmt: skip
+OF_OTHERS = {"CR0_IMPLEMENTED", "GERROR_BITS", "EVENT_NAMES", "SMMU"}
+"""Made of what is in the tables."""
 
 
 def test_registers_are_where_the_standard_has_them() -> None:
@@ -104,6 +117,19 @@ def test_field_is_where_the_standard_has_it(field: Bits, lsb: int, width: int) -
 @pytest.mark.parametrize(("constant", "number"), CODES)
 def test_code_is_what_the_standard_says(constant: object, number: object) -> None:
     assert constant == number
+
+
+def test_nothing_is_declared_without_a_number_of_its_own() -> None:
+    text = Path(__file__).read_text()
+    declared = [(f"{short}.{name}", name) for short, m in (("s", s), ("q", q)) for name in vars(m)]
+    missing = [
+        full
+        for full, name in declared
+        if re.fullmatch("[A-Z][A-Z0-9_]+", name)
+        and name not in OF_OTHERS
+        and not re.search(rf"\({re.escape(full)},", text)
+    ]
+    assert missing == []
 
 
 def test_registers_read_as_recorded_from_linux() -> None:
