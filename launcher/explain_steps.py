@@ -4,7 +4,7 @@ A way begins with its own first event and ends where the topology is quiet again
 left out, none in between is. Not modelled: other traffic at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -53,18 +53,19 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     translations: int
 
 
-def way_of(records: Sequence[Record], first: Event, last: Event) -> list[Record]:
-    """Return the events from the first `first` on until, behind the first `last`, all are quiet; nothing
-    where either did not happen.
+def way_of(records: Sequence[Record], first: Event, last: Collection[Event]) -> list[Record]:
+    """Return the events from the first `first` on until, behind the first of each of `last`, all are quiet;
+    nothing where one of them did not happen.
     """
     begin = next((i for i, record in enumerate(records) if record.event is first), None)
     if begin is None:
         return []
-    behind = next((i for i in range(begin, len(records)) if records[i].event is last), None)
-    if behind is None:
+    found = [next((i for i in range(begin, len(records)) if records[i].event is each), None) for each in last]
+    ends = [each for each in found if each is not None]
+    if len(ends) < len(found):
         return []
-    end = behind
-    for i in range(behind + 1, len(records)):
+    end = max(ends)
+    for i in range(end + 1, len(records)):
         if records[i].event in _SILENT:
             continue
         if records[i].at_ns - records[end].at_ns > QUIET_NS:

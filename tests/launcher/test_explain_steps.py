@@ -46,10 +46,10 @@ WAY = [
 
 
 def test_way_begins_with_its_first_event_and_ends_where_all_is_quiet() -> None:
-    way = way_of(WAY, events.FRAME_MADE, events.FRAME_CHECKED)
+    way = way_of(WAY, events.FRAME_MADE, [events.FRAME_CHECKED])
     assert way == WAY[1:9]
-    assert way_of(WAY, events.FRAME_MADE, events.ENDED) == []
-    assert way_of(WAY[2:], events.FRAME_MADE, events.FRAME_CHECKED) == []
+    assert way_of(WAY, events.FRAME_MADE, [events.FRAME_CHECKED, events.ENDED]) == []
+    assert way_of(WAY[2:], events.FRAME_MADE, [events.FRAME_CHECKED]) == []
 
 
 def test_steps_have_times_names_and_causes() -> None:
