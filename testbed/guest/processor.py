@@ -25,7 +25,7 @@ from testbed.memory.guest import GuestMemory
 from testbed.messages.calls import Calls
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.loop import Loop
-from testbed.native import Pinned, VirtualCpuInterface
+from testbed.native import Gate, Pinned, VirtualCpuInterface
 from testbed.observe.counters import Counters
 
 SGI_RESCHEDULE: Final = 0
@@ -141,6 +141,8 @@ class VcpuSpread:
 
     def share(self, receiver: Receiver, foreign: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """Have each vCPU take what arrives in its queues of a NIC; `foreign` as in `Lane`."""
+        gate = Gate()
+        receiver.lane.inspector.share(gate)
         for pair, queue in enumerate(receiver.driver.queues):
             owner = self.owner(pair)
             if owner.number == 0:
@@ -148,6 +150,7 @@ class VcpuSpread:
                 continue
             if owner.number not in receiver.others:
                 lane = Lane(receiver.driver.mtu, owner.counters, foreign, clock)
+                lane.inspector.share(gate)
                 receiver.others[owner.number] = OtherLane(lane, owner.calls.post)
             owner.calls.post(partial(owner.serve, receiver.others[owner.number].lane, queue))
 

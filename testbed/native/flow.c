@@ -173,15 +173,6 @@ static void check_replayed(struct flow_sink *k, const uint8_t *frame, uint32_t l
   else k->corrupted++;
 }
 
-/* Acquire and release: what one thread accounted is seen by the next. The frames of a capture may come in any queue. */
-static inline void hold(struct flow_sink *k) {
-  if (unlikely(k->shared))
-    while (__atomic_exchange_n(&k->held, 1, __ATOMIC_ACQUIRE)) sched_yield();
-}
-static inline void let_go(struct flow_sink *k) {
-  if (unlikely(k->shared)) store_release(&k->held, 0u);
-}
-
 static struct flow_sink *replay_of(const struct sinks *s, const uint8_t *frame) {
   for (uint32_t i = 0; i < s->replays_n; i++)
     if (!memcmp(frame + offsetof(ethernet_t, source), s->replay[i]->source_mac, 6)) return s->replay[i];
@@ -195,27 +186,21 @@ static void inspect_one(struct sinks *sinks, const struct burst *b, const struct
     memcpy(&tag, frame + TAG, sizeof tag);
     struct flow_sink *k = tag.flow < FLOWS_MAX ? sinks->flow[tag.flow] : NULL;
     if (likely(k && tag.magic == k->magic)) {
-      hold(k);
       uint64_t before = k->received;
       trace_frame(TRACE_FRAME_CHECKED, frame, length, (uintptr_t)frame, 0);
       check_generated(k, frame, length, &tag, now_ns);
       if (tag.magic == FLOW_MAGIC_REPLY) seen->replies++;
       else if (tag.magic == FLOW_MAGIC_REQUEST) seen->requests += k->received != before;
       else seen->data++;
-      let_go(k);
       return;
     }
   }
   struct flow_sink *replay = length >= sizeof(ethernet_t) ? replay_of(sinks, frame) : NULL;
-  if (replay) {
-    hold(replay);
-    seen->data++, check_replayed(replay, frame, length, flow_hash(b, f), now_ns);
-    let_go(replay);
-  }
+  if (replay) seen->data++, check_replayed(replay, frame, length, flow_hash(b, f), now_ns);
   else seen->foreign++, sinks->foreign++;
 }
 
-struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64_t now_ns) {
+static struct inspected inspect_burst(struct sinks *sinks, const struct burst *b, uint64_t now_ns) {
   static __thread uint8_t whole[VIRTIO_NET_FRAME_BYTES_MAX + 4];
   struct inspected seen = {0};
   for (uint32_t i = 0; i < b->frames_n; i++) {
@@ -228,6 +213,15 @@ struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64
     }
     inspect_one(sinks, b, f, frame, length, now_ns, &seen);
   }
+  return seen;
+}
+
+/* Acquire and release: what one thread accounted is seen by the next. The frames of a capture may come in any queue. */
+struct inspected flow_inspect(struct sinks *sinks, const struct burst *b, uint64_t now_ns) {
+  if (likely(!sinks->gate)) return inspect_burst(sinks, b, now_ns);
+  while (__atomic_exchange_n(sinks->gate, 1, __ATOMIC_ACQUIRE)) sched_yield();
+  struct inspected seen = inspect_burst(sinks, b, now_ns);
+  store_release(sinks->gate, 0u);
   return seen;
 }
 

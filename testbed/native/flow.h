@@ -37,8 +37,6 @@ struct flow_sink {
   uint32_t flow;
   uint16_t magic;
   bool checked;
-  bool shared; /* several threads account in it at the same time */
-  uint32_t held; /* by one of them */
   uint8_t source_mac[6];
   uint64_t next, received, bytes, reordered, corrupted, duplicated;
   uint64_t first_ns, last_ns;
@@ -54,6 +52,7 @@ struct sinks {
   struct flow_sink *replay[REPLAYS_MAX];
   uint32_t replays_n;
   uint64_t foreign;
+  uint32_t *gate; /* held for a burst where other threads account in the same sinks; NULL: they do not */
 };
 
 struct inspected { uint32_t data, requests, replies, foreign; };

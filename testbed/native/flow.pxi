@@ -17,7 +17,7 @@ cdef extern from "flow.h":
     cdef struct flow_sink:
         uint32_t flow
         uint16_t magic
-        bint checked, shared
+        bint checked
         uint8_t source_mac[6]
         uint64_t next, received, bytes, reordered, corrupted, duplicated
         uint64_t first_ns, last_ns
@@ -29,6 +29,7 @@ cdef extern from "flow.h":
         flow_sink* replay[64]
         uint32_t replays_n
         uint64_t foreign
+        uint32_t* gate
     cdef struct inspected:
         uint32_t data, requests, replies, foreign
     uint32_t flow_digest(const uint8_t*, uint32_t) nogil
@@ -154,15 +155,6 @@ cdef class FlowSink:
         free(self.k)
 
     @property
-    def shared(self):
-        """Several threads account in it at the same time; set before it is expected."""
-        return self.k.shared
-
-    @shared.setter
-    def shared(self, bint value):
-        self.k.shared = value
-
-    @property
     def received(self):
         return self.k.received
 
@@ -192,14 +184,26 @@ cdef class FlowSink:
         return self.k.last_ns - self.k.first_ns
 
 
+cdef class Gate:
+    """Lets one thread at a time account a burst."""
+
+    cdef uint32_t held
+
+
 cdef class Inspector:
     """Checks received bursts against every flow that is expected."""
 
     cdef sinks s
     cdef dict keep
+    cdef Gate gate
 
     def __init__(self):
         self.keep = {}
+
+    def share(self, Gate gate not None):
+        """Account in the same sinks as inspectors of other threads that share the gate."""
+        self.gate = gate
+        self.s.gate = &gate.held
 
     def add(self, FlowSink sink):
         """Expect a flow from now on, in place of one with the same id; raises ValueError where there are too many replays."""

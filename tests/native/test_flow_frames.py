@@ -16,6 +16,7 @@ from testbed.native import (
     FlowSink,
     FlowSource,
     FrameStore,
+    Gate,
     Inspector,
     ReplaySource,
     echo,
@@ -143,8 +144,9 @@ def test_every_kind_of_mischief_is_counted_exactly() -> None:
 def test_flow_that_arrives_in_two_threads_is_accounted_once() -> None:
     frames = generated(24_000, (1514,))
     inspectors, sink = (Inspector(), Inspector()), FlowSink(1, MAGIC_DATA)
-    sink.shared = True
+    gate = Gate()
     for inspector in inspectors:
+        inspector.share(gate)
         inspector.add(sink)
     threads = [
         Thread(target=inspect, args=(inspector, frames[part::2])) for part, inspector in enumerate(inspectors)

@@ -62,7 +62,6 @@ class Receiver:
         """Account frames of a flow in `sink`."""
         self.forget(flow_id)
         self.sinks[flow_id] = sink
-        sink.shared = bool(self.others)
         self.lane.add(sink)
         for other in self.others.values():
             other.post(partial(other.lane.add, sink))

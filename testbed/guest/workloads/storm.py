@@ -58,7 +58,7 @@ class StormWork:
             "no-eoi": self._never_end,
             "registers": self._scribble,
         }[flow.storm]
-        self.finished = False
+        self.finished = self._is_ready = False
         self._started_ns = self._acts = 0
 
     def start(self) -> None:
@@ -67,9 +67,11 @@ class StormWork:
 
     def step(self) -> bool:
         """Storm for a slice of time; True always: a storm does not rest."""
+        if not self._is_ready:
+            self._is_ready = True
+            if self.flow.storm in ("sgi", "no-eoi"):
+                self._driver.enable_private(*_SGIS)
         now_ns = self._clock()
-        if not self._acts and self.flow.storm in ("sgi", "no-eoi"):
-            self._driver.enable_private(*_SGIS)
         if now_ns - self._started_ns >= self.flow.duration_ns:
             self.finished = True
             seconds = (now_ns - self._started_ns) / _NS_PER_SECOND
