@@ -91,7 +91,7 @@ def virtio(
         limit=limit,
     )
     bounds = parse_bounds(at_least or (), at_most or (), bench_virtio.FIGURES)
-    with _ending_as_the_run_did(json):
+    with ending_as_the_run_did(json):
         measured = bench_virtio.measure_virtio(settings, console(stderr=True).print)
     write_json(measured, json)
     _tell(bench_virtio.virtio_table(measured), measured.figures(), bounds, json)
@@ -132,7 +132,7 @@ def e1000(
         pin=pin,
     )
     bounds = parse_bounds(at_least or (), at_most or (), settings.figures)
-    with _ending_as_the_run_did(json):
+    with ending_as_the_run_did(json):
         measured = bench_e1000.measure_e1000(settings, console(stderr=True).print)
     write_json(measured, json)
     _tell(bench_e1000.e1000_table(measured), measured.figures(), bounds, json)
@@ -159,7 +159,7 @@ def vhost_user(
         ring=ring, frame_bytes=frame, seconds=seconds, pairs=pairs, queue_size=queue_size, in_order=in_order
     )
     bounds = parse_bounds(at_least or (), at_most or (), bench_vhost_user.FIGURES)
-    with _ending_as_the_run_did(json):
+    with ending_as_the_run_did(json):
         measured = bench_vhost_user.measure_vhost_user(settings, console(stderr=True).print)
     write_json(measured, json)
     _tell(bench_vhost_user.vhost_user_table(measured), measured.figures(), bounds, json)
@@ -180,7 +180,7 @@ def rr(
     from launcher.table import console
 
     bounds = parse_bounds(at_least or (), at_most or (), bench_rr.FIGURES)
-    with _ending_as_the_run_did(json):
+    with ending_as_the_run_did(json):
         measured = bench_rr.measure_rr(
             bench_rr.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs), console(stderr=True).print
         )
@@ -283,14 +283,14 @@ def wire(
     settings = bench_wire.WireSettings(
         ways=tuple(way or WAYS_DEFAULT), far=far, frame_bytes=frame, seconds=seconds, pairs=pairs
     )
-    with _ending_as_the_run_did(json):
+    with ending_as_the_run_did(json):
         measured = bench_wire.measure_wire(settings, console(stderr=True).print)
     write_json(measured, json)
     _tell(bench_wire.wire_table(measured), measured.figures(), bounds, json)
 
 
 @contextmanager
-def _ending_as_the_run_did(json: str) -> "Iterator[None]":
+def ending_as_the_run_did(json: str) -> "Iterator[None]":
     """Show the result of a run that did not end well, and exit with its code."""
     from launcher.bench_virtio import BenchFailed
     from launcher.table import show_result

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli_bench import ending_as_the_run_did
 from launcher.output import STDOUT, check_writable, complain, write_json
 
 EXPECTATION_FAILED = 1
@@ -52,7 +53,8 @@ def compare(
     settings = Settings(seconds=seconds, repetitions=repetitions, rounds=rounds, ways=tuple(way or WAYS))
     look = (lambda ways: lecture_of(ways, told)) if table else None
     command = shlex.join(["virtbed", *sys.argv[1:]])
-    compared = run_comparison(settings, told, look, command)
+    with ending_as_the_run_did(json):
+        compared = run_comparison(settings, told, look, command)
     write_json(compared, json)
     if html:
         Path(html).write_text(render(compared))
