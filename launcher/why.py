@@ -81,7 +81,9 @@ def shortened(topology: Topology, seconds: float) -> Topology:
     def shorter(flow: Flow) -> Flow:
         return replace(flow, duration_ns=int(seconds * _NS_PER_SECOND)) if flow.duration_ns else flow
 
-    return replace(topology, phases=tuple(tuple(map(shorter, phase)) for phase in topology.phases))
+    attacks = (replace(attack, duration_ns=int(seconds * _NS_PER_SECOND)) for attack in topology.attacks)
+    phases = tuple(tuple(map(shorter, phase)) for phase in topology.phases)
+    return replace(topology, phases=phases, attacks=tuple(attacks))
 
 
 def look(

@@ -81,6 +81,23 @@ def _snoop_harmed(first: Figures, second: Figures) -> bool:
     return first[_OVERHEARD] > 0 and second[_OVERHEARD] == 0
 
 
+_THROUGH: Final = "bytes of alice's page that changed, and copies of it that were sent away"
+_EVENTS: Final = "requests that the SMMU refused and recorded"
+
+
+def _dma(result: Result) -> Figures:
+    iommu = result.counters.get("iommu-h0", {})
+    return {
+        "attempts of mallory's device": sum(attack.attempts for attack in result.attacks),
+        _THROUGH: sum(attack.through for attack in result.attacks),
+        _EVENTS: iommu.get("fault.F_TRANSLATION", 0),
+    }
+
+
+def _dma_harmed(first: Figures, second: Figures) -> bool:
+    return first[_THROUGH] > 0 == second[_THROUGH] and second[_EVENTS] > 0
+
+
 _NICS: Final = "NICs for sixteen guests"
 
 
@@ -117,6 +134,15 @@ CASES: Final = (
         _snoop,
         _snoop_harmed,
         (r"unsafe: [a-z-]+, ", ""),
+    ),
+    Case(
+        "dma",
+        "a guest has a device and the host's IOMMU is bypassed: it writes over another guest's memory",
+        "the IOMMU lets the device into its own guest's memory: what else it asks for is an event",
+        _dma,
+        _dma_harmed,
+        (r"unsafe: [a-z-]+", ""),
+        expects=(1, 0),
     ),
     Case(
         "share",

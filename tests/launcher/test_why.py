@@ -4,9 +4,10 @@ import io
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replaced
 from rich.console import Console
 
-from launcher.result import FlowResult, Result, machine
+from launcher.result import AttackResult, FlowResult, Result, machine
 from launcher.topology import load_topology
 from launcher.why import Side, WhyResult, find_case, refusal, shortened, topology_file, why_table
 from launcher.why_cases import CASES, Case
@@ -81,6 +82,21 @@ def test_workloads_can_be_made_shorter_but_those_that_count_are_not() -> None:
     (first, *_), *_ = shortened(topology, 0.25).phases
     assert first.duration_ns == 250_000_000
     assert shortened(topology, 0) is topology
+
+
+def test_dma_is_harmful_where_memory_changes_and_harmless_where_it_is_an_event() -> None:
+    case = find_case("dma")
+    attack = AttackResult(
+        name="n", attack="dma-other-guest", phase=1, source="mallory", function="nic0.vf0", attempts=9
+    )
+    through = replaced(attack, through=4096)
+    broken = case.figures(replaced(result(), attacks=(through,)))
+    events = {"iommu-h0": {"fault.F_TRANSLATION": 9}}
+    stopped = case.figures(replaced(result(), attacks=(attack,), counters=events))
+    assert case.harmed(broken, stopped)
+    assert not case.harmed(stopped, stopped)
+    assert not case.harmed(broken, broken)
+    assert not case.harmed(broken, case.figures(replaced(result(), attacks=(attack,))))
 
 
 def test_an_unknown_problem_is_refused() -> None:

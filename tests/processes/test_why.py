@@ -11,6 +11,6 @@ pytestmark = pytest.mark.usefixtures("run_parent")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_problem_is_there_and_the_cure_cures_it(case: Case) -> None:
     told: list[str] = []
-    seen = look(case, 0.2, told.append)
+    seen = look(case, 0.3, told.append)
     assert seen.holds, (seen.unsafe, seen.fixed)
     assert len(told) == 2
