@@ -35,7 +35,9 @@ def compare(
     way: Annotated[
         list[str] | None, typer.Option(metavar="WAY", help="Only this way; repeat. Default: all of them.")
     ] = None,
-    table: Annotated[bool, typer.Option(help="Make the experiments of the lecture's table.")] = True,
+    table: Annotated[
+        bool, typer.Option(help="Make the experiments of the lecture's table, where each method is there.")
+    ] = True,
     json: Json = "",
 ) -> None:
     """Compare emulation, paravirtualization and passthrough: the same work over every way of a frame."""
@@ -44,14 +46,15 @@ def compare(
     from launcher.compare import run_comparison
     from launcher.compare_result import Settings
     from launcher.compare_table import comparison_view
-    from launcher.compare_ways import WAYS
+    from launcher.compare_ways import STOCK, WAYS
     from launcher.lecture_run import lecture_of
     from launcher.report_html import render
     from launcher.table import console
 
     told = console(stderr=True).print
     settings = Settings(seconds=seconds, repetitions=repetitions, rounds=rounds, ways=tuple(way or WAYS))
-    look = (lambda ways: lecture_of(ways, told)) if table else None
+    whole = set(STOCK.values()) <= set(settings.ways)
+    look = (lambda ways: lecture_of(ways, told)) if table and whole else None
     command = shlex.join(["virtbed", *sys.argv[1:]])
     with ending_as_the_run_did(json):
         compared = run_comparison(settings, told, look, command)
