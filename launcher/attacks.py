@@ -43,6 +43,10 @@ def _sections(checked: Checked, section: TopologySection) -> Iterator[tuple[Path
                 yield ("workloads", index, i) if is_list else ("workloads", index), number, workload
 
 
+_WITH_SMMU: Final = ("dma-unmapped",)
+"""What a driver whose guest has an SMMU of its own can do: its guest sees the faults."""
+
+
 @dataclass
 class _Attacks:
     checked: Checked
@@ -52,7 +56,7 @@ class _Attacks:
     _names: dict[str, int] = field(default_factory=dict)
 
     def attack(self, path: Path, phase: int, section: AttackSection) -> Attack | None:
-        source = self._source((*path, "from"), section.source)
+        source = self._source((*path, "from"), section)
         if source is None:
             return None
         good = self._alone(path, phase, source) & self._victim(path, section, source)
@@ -74,14 +78,15 @@ class _Attacks:
             others_keep=section.others_keep or 0.0,
         )
 
-    def _source(self, path: Path, text: str) -> End | None:
-        name, dot, nic = text.partition(".")
+    def _source(self, path: Path, section: AttackSection) -> End | None:
+        name, dot, nic = section.source.partition(".")
         guest = self._guest(path, name)
         if guest is None:
             return None
         functions = {f"nic{i}": i for i, each in enumerate(guest.nics) if isinstance(each, Vf)}
-        if guest.has_smmu:
-            self._add(path, f"{name} has an SMMU of its own: attacks are by guest physical addresses")
+        if guest.has_smmu and section.attack not in _WITH_SMMU:
+            text = f"but {' and '.join(_WITH_SMMU)}, attacks are by guest physical addresses"
+            self._add(path, f"{name} has an SMMU of its own: {text}")
             return None
         if functions and (not dot or nic in functions):
             return End(name, functions[nic] if dot else next(iter(functions.values())))

@@ -40,3 +40,26 @@ def test_functions_behind_their_guests_own_smmus_talk(tmp_path: Path, ats: str) 
         assert writes[f"exits.{guest}.smmu.CMDQ_PROD.write"] >= 5
         assert sum(writes.values()) <= 64
     assert {name: n for name, n in iommu.items() if name.startswith("fault.") and n} == {}
+
+
+FAULTS = """
+name: stage1faults
+hosts: {h0: {nics: {nic0: {vfs: 2}}}}
+guests:
+  v: {memory: 16MiB, iommu: smmu, nics: [{kind: vf, nic: nic0}]}
+  w: {memory: 16MiB, nics: [{kind: vf, nic: nic0}]}
+workloads:
+  - {kind: attack, from: v, attack: dma-unmapped, duration: 200ms}
+  - {kind: pktgen, from: w, to: v, count: 2000}
+"""
+
+
+def test_a_guest_sees_every_fault_of_its_stage_1_and_the_vmm_none(tmp_path: Path) -> None:
+    launched = Launched(FAULTS, tmp_path)
+    code, result = launched.end(), launched.result()
+
+    assert (code, [attack.wrong for attack in result.attacks if not attack.good]) == (0, [])
+    seen = result.counters["v"]["smmu.F_TRANSLATION"]
+    assert seen == result.counters["iommu-h0"]["fault.F_TRANSLATION"] > 0
+    told = {(report.guest, report.reason) for report in result.reports if report.reason.startswith("F_")}
+    assert told == {("v", "F_TRANSLATION")}
