@@ -21,6 +21,8 @@ from testbed.spec import trace as events
 from testbed.spec.lpi import LPI_FIRST
 
 LATE_NS: Final = 20_000_000
+TAKEN_MAX: Final = 64
+"""Interrupts that are taken before the process's other work has its turn: a device may raise them faster."""
 
 Handler = Callable[[], bool]
 """Does what an interrupt asks for; True: something moved."""
@@ -74,20 +76,25 @@ class Interrupts:
         self.driver.enable_private(intid)
 
     def take(self) -> bool:
-        """Leave for the hypervisor where it wants that; take every interrupt. True: something moved."""
+        """Leave for the hypervisor where it wants that; take interrupts. True: something moved, or there may
+        be more.
+        """
         interface = self.watched
         if not interface.enter():  # the hypervisor is at the list registers of a vCPU that slept
             return False
         if interface.must_exit:
             self._cpu.take_physical_interrupt()
         moved = False
-        while (intid := interface.acknowledge()) < gic.SPECIAL_FIRST or intid >= LPI_FIRST:
+        for _ in range(TAKEN_MAX):
+            intid = interface.acknowledge()
+            if gic.SPECIAL_FIRST <= intid < LPI_FIRST:
+                return moved
             moved |= self._handle(intid)
             interface.end(intid)
             if interface.maintenance:
                 self._counters.add("exits.maintenance")
                 self._cpu.take_physical_interrupt()
-        return moved
+        return True
 
     def _handle(self, intid: int) -> bool:
         handler, counter = self._handlers.get(intid, (_nobody, ""))

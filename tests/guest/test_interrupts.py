@@ -3,7 +3,7 @@
 import pytest
 
 from testbed.guest.gic import GicDriver
-from testbed.guest.interrupts import LATE_NS, Interrupts
+from testbed.guest.interrupts import LATE_NS, TAKEN_MAX, Interrupts
 from testbed.guest.timer import VirtualTimer
 from testbed.observe.counters import Counters
 from testbed.spec import gic
@@ -136,6 +136,15 @@ def test_interrupts_more_than_list_registers_are_all_taken(bench: Bench) -> None
     bench.interrupts.serve()
     assert bench.handled == list(range(40, 52))
     assert bench.counters["exits.maintenance"] >= 2
+
+
+def test_interrupts_that_do_not_end_leave_the_rest_of_the_guest_its_turn(bench: Bench) -> None:
+    bench.level(49, served=False)
+    with bench.rig.out():
+        bench.vgic.set_level(49, True)
+    assert bench.interrupts.take()
+    assert len(bench.handled) == TAKEN_MAX
+    assert bench.interrupts.watched.ready
 
 
 def test_interrupts_wait_until_the_hypervisor_is_done(bench: Bench) -> None:
