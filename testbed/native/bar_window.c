@@ -76,6 +76,8 @@ bool bar_take(struct bar_completer *c, bar_write_t *write) {
 
 /* Take the doorbells in front of everything else; true: an access waits that is none, and is left where it is. */
 bool bar_take_doorbells(struct bar_completer *c) {
+  doorbell_word_t *last = NULL;
+  if (unlikely(c->paused)) return false;
   for (uint32_t budget = BAR_WINDOW_POSTED_MAX; budget; budget--) {
     uint32_t produced = load_acquire(&c->window->produced);
     if (produced == c->consumed) break;
@@ -89,8 +91,10 @@ bool bar_take_doorbells(struct bar_completer *c) {
     store_release(&c->window->consumed, ++c->consumed);
     word->value = (uint32_t)write.value;
     word->writes++;
+    if (word == last) c->coalesced++;
+    last = word;
   }
-  return bar_pending(c);
+  return load_acquire(&c->window->produced) == c->consumed && bar_pending(c);
 }
 
 /* Return what is to be read, where a read waits and every write posted before it was taken. */

@@ -19,6 +19,7 @@ struct bar_completer {
   bool fixed_function;
   uint32_t function;
   uint32_t doorbells_n;
+  bool paused; /* its driver has made too many accesses: none is taken, doorbells behind them neither */
   uint64_t overruns; /* more writes claimed than the ring holds */
   uint64_t coalesced; /* doorbells written again before anybody looked */
   struct bar_doorbell doorbells[BAR_DOORBELLS_MAX];

@@ -17,7 +17,7 @@ cdef extern from "bar_window.h":
     cdef struct bar_completer:
         bar_window_t* window
         uint32_t consumed, answered
-        bint fixed_function
+        bint fixed_function, paused
         uint32_t function, doorbells_n
         uint64_t overruns, coalesced
         bar_doorbell doorbells[128]
@@ -145,6 +145,15 @@ cdef class BarCompleter(Watched):
     def overruns(self):
         """How often the other side claimed more writes than the ring holds."""
         return self.c.overruns
+
+    @property
+    def paused(self):
+        """Nothing is taken, by whoever goes round natively neither."""
+        return bool(self.c.paused)
+
+    @paused.setter
+    def paused(self, bint paused):
+        self.c.paused = paused
 
     @property
     def coalesced(self):

@@ -201,7 +201,10 @@ class Nic:
     # the loop
 
     def turn(self) -> bool:
-        """Let the data side go on."""
+        """Let the data side go on, and drivers whose accesses waited for their budget."""
+        for window in self.windows:
+            if not window.watched.active:
+                window.resume(time.monotonic_ns())
         moved = self.data.turn()
         if self.wire is not None:
             self.wire.exchange()

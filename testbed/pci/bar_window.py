@@ -224,7 +224,7 @@ class Completer:
     def resume(self, now_ns: int) -> None:
         """Go on with accesses that waited for the budget, where it allows that."""
         if self._budget is not None and not self.watched.active and self._budget.available(now_ns) > 0:
-            self.watched.active = True
+            self.watched.active, self.watched.paused = True, False
 
     def _allowed(self) -> int:
         if self._budget is None:
@@ -236,7 +236,7 @@ class Completer:
             return
         self._budget.left -= accesses
         if self._budget.left <= 0 and self.watched.active:
-            self.watched.active = False
+            self.watched.active, self.watched.paused = False, True
             self.throttled += 1
 
     def _write(self, target: int, offset: int, value: int) -> None:
