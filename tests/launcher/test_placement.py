@@ -40,3 +40,27 @@ def test_two_vmms_have_one_each() -> None:
 def test_others_are_left_to_the_scheduler(text: str, cores: tuple[int, ...]) -> None:
     plan = plan_of(text)
     assert place(plan, cores) == plan
+
+
+FUNCTIONS = """name: t
+hosts:
+  x: {nics: {n0: {vfs: 1, wire: w}}, bridge: {uplink: n0}}
+  y: {nics: {n1: {vfs: 1, wire: w}}}
+guests:
+  a: {host: x, nics: [{kind: vf, nic: n0}]}
+  p: {host: x}
+  b: {host: y, nics: [{kind: vf, nic: n1}]}
+workloads:
+  - {kind: pktgen, from: FROM, to: b}
+"""
+
+
+def test_nics_have_a_core_of_their_own_where_no_frame_passes_a_vmm() -> None:
+    cpus = cpus_of(place(plan_of(FUNCTIONS.replace("FROM", "a")), (4, 5)))
+    assert {name for name, cores in cpus.items() if cores == (4,)} == {"n0", "n1"}
+    assert {cores for name, cores in cpus.items() if name not in ("n0", "n1")} == {(5,)}
+
+
+def test_frames_that_pass_both_vmm_and_nics_are_left_to_the_scheduler() -> None:
+    plan = plan_of(FUNCTIONS.replace("FROM", "p"))
+    assert place(plan, (4, 5)) == plan
