@@ -92,6 +92,8 @@ class Flows:
 
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
+        if not self._collecting:
+            return self._senders[0].senders.deadline_ns()
         due = [self._senders[0].senders.deadline_ns()]
         due += [collecting.since_ns + QUIET_NS for collecting in self._collecting.values()]
         return min((at for at in due if at is not None), default=None)

@@ -89,8 +89,10 @@ class Processor:
 
     def deadline_ns(self) -> int | None:
         """Return when its interrupts or its timer have work."""
-        due = (self.interrupts.deadline_ns(), self.timer.deadline_ns())
-        return min((at for at in due if at is not None), default=None)
+        late_ns, timer_ns = self.interrupts.deadline_ns(), self.timer.deadline_ns()
+        if late_ns is None or timer_ns is None:  # asked at every pause: no more than needed
+            return timer_ns if late_ns is None else late_ns
+        return min(late_ns, timer_ns)
 
     def tick(self) -> None:
         """Do what has fallen due, and publish what was counted."""
