@@ -19,6 +19,7 @@ from launcher import figures
 from launcher.bench_virtio import BenchFailed
 from launcher.forkclient import ROLES
 from launcher.peers import wakeups
+from launcher.placement import place
 from launcher.prepare import plan_fitting
 from launcher.result import Machine, machine
 from launcher.run import run_plan
@@ -75,6 +76,7 @@ def measure_rr(settings: Settings, told: Callable[[str], None], roles: Mapping[s
     """Measure every pair; `told` is given a line about each. Raises as `bench_virtio.measure_virtio`."""
     text, load_average = msgspec.json.encode(topology(settings)).decode(), os.getloadavg()[0]
     plan = plan_fitting(parse_topology(text, "bench rr"))
+    plan = place(plan, sorted(os.sched_getaffinity(0)))  # as a topology that runs alone
     latencies: list[dict[str, float]] = []
     bare_us: list[float] = []
     for number in range(1, settings.pairs + 1):

@@ -26,6 +26,33 @@ def test_two_vmms_have_one_each() -> None:
     assert cpus_of(plan) == {"vmm-x": (0,), "vmm-y": (1,), "a": (2,), "b": (2,)}
 
 
+RR, PKTGEN = "{kind: rr, from: a, to: b, duration: 1s}", "{kind: pktgen, from: a, to: b, duration: 1s}"
+SLEEPERS = "name: t\npoll: 0\nguests: {a: , b: }\n"
+
+
+def test_sleepers_of_which_one_at_a_time_works_share_a_core() -> None:
+    plan = place(plan_of(f"{SLEEPERS}workloads: [{RR}, {RR}]\n"), (0, 1, 2))
+    assert cpus_of(plan) == {"vmm-h0": (2,), "a": (2,), "b": (2,)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SLEEPERS}workloads: [{PKTGEN}]\n",
+        f"{SLEEPERS}workloads: [{RR}, {PKTGEN}]\n",
+        f"{SLEEPERS}workloads: [[{RR}, {RR}]]\n",
+        SLEEPERS,
+        f"name: t\nguests: {{a: {{poll: 0}}, b: }}\nworkloads: [{RR}]\n",
+        f"name: t\npoll: 0\nguests: {{a: {{cpus: [1]}}, b: }}\nworkloads: [{RR}]\n",
+        f"name: t\npoll: 0\nguests: {{a: , b: , g: {{count: 4}}}}\nworkloads: [{RR}]\n",
+    ],
+    ids=["bulk", "bulk later", "two at a time", "nobody knows", "one polls", "the file says", "a crowd"],
+)
+def test_other_sleepers_are_left_to_the_scheduler(text: str) -> None:
+    plan = plan_of(text)
+    assert place(plan, (0, 1, 2)) == plan
+
+
 @pytest.mark.parametrize(
     ("text", "cores"),
     [
