@@ -146,18 +146,14 @@ class VgicCpu:
 
     def update(self) -> None:
         """Something that concerns this vCPU has changed: it gets to know at once."""
-        self._dirty = True
+        clean, self._dirty = not self._dirty, True
         if self.is_out():
             return
         if self.registers.claim():
             if trace:
                 trace(events.VCPU_CLAIMED, self.who)
-            self.sync()
-            if self._asked:
-                self._asked = False
-                self.registers.exit_taken()
-            self._flush(self._sample())
-            self._synced = False
+            if not (clean and self._repeat()):
+                self._refill()
             self.registers.release()
             if self.slots:
                 self._bell.ring()
@@ -168,6 +164,50 @@ class VgicCpu:
                 trace(events.EXIT_FORCED, self.who)
             self.registers.ask_exit()
             self._bell.ring()
+
+    def _refill(self) -> None:
+        self.sync()
+        if self._asked:
+            self._asked = False
+            self.registers.exit_taken()
+        self._flush(self._sample())
+        self._synced = False
+
+    def _repeat(self) -> bool:
+        """Give the SPI again that was all the vCPU was given last, where it is done with that and there is no
+        more: what taking back and filling anew would come to, for a device that wakes it over and over.
+        """
+        if len(self.slots) != 1 or self.spilled or self._asked or self._synced:
+            return False
+        slot, spis, private = self.slots[0], self._shared.spis, self.private
+        bit = slot.bit
+        if slot.bank is not spis or not slot.latched or slot.pending is not None or slot.active is not None:
+            return False
+        self._sample()
+        if private.latched or private.line or private.active or self.lpis.latched or self.spi_active:
+            return False
+        here = spis.enabled & self.spi_mask
+        others = spis.pending & here & ~spis.listed
+        again = spis.latched & here & spis.in_groups(self._shared.groups) & bit
+        if others or not again or (spis.line & ~spis.edge | spis.active) & bit:
+            return False
+        if self._stored != (self._image(slot), 0, 0, 0, _EN) or not self._done_with(slot):
+            return False
+        spis.latched &= ~bit
+        self.registers.store(self._stored[:1], _EN)
+        self._dirty = False
+        return True
+
+    def _image(self, slot: Slot) -> int:
+        """Return the list register of an SPI that is pending by its latch."""
+        bank, number = slot.bank, slot.intid - slot.bank.first
+        group1 = bool(bank.group1 & slot.bit) << _GROUP_LSB
+        return slot.intid | bank.priorities[number] << _PRIORITY_LSB | group1 | 1 << _STATE_LSB
+
+    def _done_with(self, slot: Slot) -> bool:
+        """Say whether the vCPU has ended what its first list register had, the only one filled."""
+        first, *rest = self.registers.load()[: gic.LIST_REGISTERS]
+        return first & _INTID == slot.intid and not (first | sum(rest)) >> _STATE_LSB
 
     def _sample(self) -> int:
         """Look at this vCPU's own lines; return those that are mapped to hardware."""
