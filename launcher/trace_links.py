@@ -1,8 +1,8 @@
 """Which event of one process is the cause of which event of another: what a trace's arrows are drawn from.
 
 Each rule says which events are causes, which are effects, and by what an effect knows its cause. Causes wait
-in order; an effect takes the oldest one, or, where one effect answers for several (a wake-up, a count), all
-of them. An effect without a cause, or before it, is wrong. Pure.
+in order and an effect takes the oldest one; where one effect answers for several (a wake-up, a count) it is
+the latest one's. An effect without a cause, or before it, is wrong. Pure.
 """
 
 from collections import defaultdict, deque
@@ -27,8 +27,8 @@ class Rule:
     effect: Event
     cause_key: Key
     effect_key: Key
-    takes_all: bool = False
-    """One effect answers for every cause that waits."""
+    latest: bool = False
+    """One effect may answer for several causes, or one cause have several: the latest counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ RULES: Final = (
     Rule(events.EXIT, events.EXIT_DECODED, _vcpu, _guest),
     Rule(events.EXIT_OTHER, events.EXIT_TAKEN, _vcpu, _guest),
     Rule(events.EXIT_ANSWERED, events.ENTRY, _guest, _vcpu),
-    Rule(events.BELL_SENT, events.WAKE, _bell, _woken, takes_all=True),
+    Rule(events.BELL_SENT, events.WAKE, _bell, _woken, latest=True),
     Rule(events.EXIT_FORCED, events.MUST_EXIT, _guest, _vcpu),
     Rule(events.REGISTER_POSTED, events.REGISTER_TAKEN, _WRITE, _WRITE),
     Rule(events.DMA_POSTED, events.DMA_TAKEN, _REQUEST, _REQUEST),
-    Rule(events.DMA_TAKEN, events.DMA_COMPLETED, _argument("stream"), _argument("stream"), takes_all=True),
+    Rule(events.DMA_TAKEN, events.DMA_COMPLETED, _argument("stream"), _argument("stream"), latest=True),
     Rule(events.DESCRIPTOR_POSTED, events.BRIDGE_DECIDED, _frame, _frame),
     Rule(events.FRAME_COPIED, events.FRAME_TAKEN, _frame, _frame),
     Rule(events.WIRE_OUT, events.WIRE_IN, _frame, _frame),
-    Rule(events.ITS_PHYSICAL, events.LPI_TAKEN, _argument("intid"), _argument("intid"), takes_all=True),
-    Rule(events.LIST_REGISTER, events.ACKNOWLEDGED, _listed, _acknowledged, takes_all=True),
-    Rule(events.VPE_POSTED, events.ACKNOWLEDGED, _argument("intid"), _argument("intid"), takes_all=True),
+    Rule(events.ITS_PHYSICAL, events.LPI_TAKEN, _argument("intid"), _argument("intid"), latest=True),
+    Rule(events.LIST_REGISTER, events.ACKNOWLEDGED, _listed, _acknowledged, latest=True),
+    Rule(events.VPE_POSTED, events.ACKNOWLEDGED, _argument("intid"), _argument("intid"), latest=True),
 )  # fmt: skip
 _UNSURE: Final = frozenset({events.ACKNOWLEDGED, events.FRAME_TAKEN, events.BRIDGE_DECIDED})
 """Effects that other ways have, too."""
@@ -118,8 +118,7 @@ def link(names: Names, records: Sequence[Record]) -> Links:
             if record.event is rule.effect and (key := rule.effect_key(names, record)) is not None:
                 causes = waiting[rule, key]
                 if causes:
-                    links.append(Link(causes[-1] if rule.takes_all else causes[0], index))
-                    causes.clear() if rule.takes_all else causes.popleft()
+                    links.append(Link(causes[-1] if rule.latest else causes.popleft(), index))
                 elif record.event not in _UNSURE:
                     orphans.append(index)
             if record.event is rule.cause and (key := rule.cause_key(names, record)) is not None:

@@ -83,9 +83,9 @@ void flow_fill(struct flow_source *s, struct burst *b) {
     memcpy(to + AT(sequence), &sequence, sizeof sequence);
     uint32_t digest = fold(s->base[which] + sequence_part(sequence));
     memcpy(to + AT(digest), &digest, sizeof digest);
-    trace_frame(TRACE_FRAME_MADE, to, s->size[which], (uintptr_t)to, 0);
     b->frames[i].len = s->size[which];
   }
+  trace_burst(TRACE_FRAME_MADE, b);
 }
 
 void replay_fill(struct replay_source *s, struct burst *b) {
@@ -187,7 +187,6 @@ static void inspect_one(struct sinks *sinks, const struct burst *b, const struct
     struct flow_sink *k = tag.flow < FLOWS_MAX ? sinks->flow[tag.flow] : NULL;
     if (likely(k && tag.magic == k->magic)) {
       uint64_t before = k->received;
-      trace_frame(TRACE_FRAME_CHECKED, frame, length, (uintptr_t)frame, 0);
       check_generated(k, frame, length, &tag, now_ns);
       if (tag.magic == FLOW_MAGIC_REPLY) seen->replies++;
       else if (tag.magic == FLOW_MAGIC_REQUEST) seen->requests += k->received != before;
@@ -203,6 +202,7 @@ static void inspect_one(struct sinks *sinks, const struct burst *b, const struct
 static struct inspected inspect_burst(struct sinks *sinks, const struct burst *b, uint64_t now_ns) {
   static __thread uint8_t whole[VIRTIO_NET_FRAME_BYTES_MAX + 4];
   struct inspected seen = {0};
+  trace_burst(TRACE_FRAME_CHECKED, b);
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     const uint8_t *frame = b->segments[f->first_segment].host;

@@ -104,10 +104,10 @@ static inline void make_available(struct packed_driver *q, uint32_t id, uint32_t
 }
 
 void packed_driver_send(struct packed_driver *q, struct burst *b) {
+  if (trace_on()) for (uint32_t i = 0; i < b->frames_n; i++) trace_posted(&q->buffers, b->frames[i].id, &b->frames[i]);
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     buffers_clear_header(&q->buffers, f->id);
-    trace_posted(&q->buffers, q->avail.position, f);
     make_available(q, f->id, f->len);
   }
 }

@@ -94,10 +94,10 @@ static inline void make_available(struct split_driver *q, uint32_t id) {
 }
 
 void split_driver_send(struct split_driver *q, struct burst *b) {
+  if (trace_on()) for (uint32_t i = 0; i < b->frames_n; i++) trace_posted(&q->buffers, head_of(q, b->frames[i].id), &b->frames[i]);
   for (uint32_t i = 0; i < b->frames_n; i++) {
     const struct frame *f = &b->frames[i];
     buffers_clear_header(&q->buffers, f->id);
-    trace_posted(&q->buffers, head_of(q, f->id), f);
     uint32_t len = f->len + (uint32_t)sizeof(virtio_net_hdr_t);
     if (likely(q->buffers.parts == 1 && !q->indirect)) {
       if (q->desc[f->id].len != len) q->desc[f->id].len = len;

@@ -77,7 +77,7 @@ class Event(int):
 # fmt: off
 # a guest's workload and driver
 FRAME_MADE: Final = Event(1, "driver", "frame_made",
-    "the workload writes the frame into a buffer at {hva}", hva="hva")
+    "the workload writes the frame into buffer {index}, at {hva}", index="number", hva="hva")
 DESCRIPTOR_POSTED: Final = Event(2, "driver", "descriptor_posted",
     "the driver writes descriptor {index}: {length} bytes at {gpa}", index="number", gpa="gpa")
 DMA_DESCRIPTOR_POSTED: Final = Event(3, "driver", "dma_descriptor_posted",
@@ -87,7 +87,7 @@ RING_PUBLISHED: Final = Event(4, "driver", "ring_published",
 FRAME_TAKEN: Final = Event(6, "driver", "frame_taken",
     "the driver finds the frame in buffer {index}, at {hva}", index="number", hva="hva")
 FRAME_CHECKED: Final = Event(7, "driver", "frame_checked",
-    "the workload checks the frame: flow, sequence number, digest", hva="hva")
+    "the workload checks the frame: flow, sequence number, digest", index="number", hva="hva")
 REGISTER_POSTED: Final = Event(8, "driver", "register_posted",
     "stores {value} to {register} of the device: mapped at stage 2, no exit",
     function="number", register="register", value="hex", space="number")
