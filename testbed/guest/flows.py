@@ -18,6 +18,7 @@ from testbed.guest.workloads.sender import Sender
 from testbed.guest.workloads.storm import StormWork
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
 from testbed.messages.entries import FlowEntry
+from testbed.messages.loop import earliest
 from testbed.native import FlowSink
 
 QUIET_NS = 500_000_000
@@ -92,11 +93,12 @@ class Flows:
 
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
+        sending = self._senders[0].senders.deadline_ns()
         if not self._collecting:
-            return self._senders[0].senders.deadline_ns()
-        due = [self._senders[0].senders.deadline_ns()]
+            return sending
+        due = [sending]
         due += [collecting.since_ns + QUIET_NS for collecting in self._collecting.values()]
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def _expect(self, flow: FlowEntry) -> None:
         if flow.is_interrupts:

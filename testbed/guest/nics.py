@@ -134,6 +134,9 @@ def sleep_hook(drivers: Sequence[NetDriver]) -> Callable[[], bool]:
     """Return what a guest does before it sleeps; True: a NIC has work."""
 
     def before_sleep() -> bool:
-        return sum(driver.before_sleep() for driver in drivers) > 0  # every one of them, not up to the first
+        found = False
+        for driver in drivers:  # every one of them, not up to the first
+            found |= driver.before_sleep()
+        return found
 
     return before_sleep

@@ -32,6 +32,7 @@ from testbed.memory.host import HostMemory
 from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import vcpu_inbox
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
+from testbed.messages.loop import earliest
 from testbed.messages.process import ProcessParts, ThreadParts
 from testbed.native import Bell, Pinned, Tap
 from testbed.observe.catalogue import vcpu_counters
@@ -223,8 +224,7 @@ class Guest:
                 )
 
     def _deadline_ns(self) -> int | None:
-        deadlines = (self.flows.deadline_ns(), self._first.deadline_ns())
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest((self.flows.deadline_ns(), self._first.deadline_ns()))
 
     def _tick(self) -> None:
         self._first.tick()

@@ -24,7 +24,7 @@ from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.messages.calls import Calls
 from testbed.messages.doorbell import Doorbell
-from testbed.messages.loop import Loop
+from testbed.messages.loop import Loop, earliest
 from testbed.native import Gate, Pinned, VirtualCpuInterface
 from testbed.observe.counters import Counters
 
@@ -89,10 +89,7 @@ class Processor:
 
     def deadline_ns(self) -> int | None:
         """Return when its interrupts or its timer have work."""
-        late_ns, timer_ns = self.interrupts.deadline_ns(), self.timer.deadline_ns()
-        if late_ns is None or timer_ns is None:  # asked at every pause: no more than needed
-            return timer_ns if late_ns is None else late_ns
-        return min(late_ns, timer_ns)
+        return earliest((self.interrupts.deadline_ns(), self.timer.deadline_ns()))
 
     def tick(self) -> None:
         """Do what has fallen due, and publish what was counted."""

@@ -16,6 +16,7 @@ from testbed.guest.workloads.lane import Lane
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 from testbed.guest.workloads.storm import StormWork
+from testbed.messages.loop import earliest
 
 Work = Sender | Requester | TimerWork | IpiWork | StormWork
 Action = Callable[[], bool]
@@ -48,7 +49,9 @@ class Senders:
             moved = work.step()
             if work.finished:
                 self.cancel(flow_id)
-            self._look_for_room(work.queue)
+            queue = work.queue
+            if queue is not None and (work.starved or queue.tx_watch.active):  # else nobody lacks buffers
+                self._look_for_room(queue)
             return moved
 
         self._works[flow_id] = work, step
@@ -64,8 +67,7 @@ class Senders:
 
     def deadline_ns(self) -> int | None:
         """Return when a flow is to step although nothing happens."""
-        due = [work.wake_ns() for work, _step in self._works.values()]
-        return min((at for at in due if at is not None), default=None)
+        return earliest([work.wake_ns() for work, _step in self._works.values()]) if self._works else None
 
     def _look_for_room(self, queue: NetQueue | None) -> None:
         """Have sent buffers wake us only while somebody lacks them: else they would keep us from sleeping."""

@@ -13,7 +13,7 @@ look sends a message to a socket that is being polled; so does a control message
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from testbed.errors import StopRequested
@@ -29,7 +29,6 @@ Action = Callable[[], bool]
 """A step of work; True: something moved."""
 _BUSY_TURNS_PER_LOOK: Final = 64
 _IDLE_TURNS_PER_LOOK: Final = 16
-_DUE_PER_LOOK: Final = 4
 _QUICK_NS: Final = 5_000
 """What comes so soon is not kept waiting by asking for deadlines."""
 _PAUSE_NS: Final = 50_000
@@ -217,14 +216,14 @@ class Loop:
         due_ns = self.deadline()
         left_ns = _PAUSE_NS if due_ns is None else due_ns - now_ns
         # what is due and stays so is no reason to look at every turn
-        is_due = left_ns <= 0 and self._turns % _DUE_PER_LOOK == 0
-        if (is_due or now_ns - self._looked_ns >= _LOOK_NS) and self.look():
+        every_ns = _LOOK_NS if left_ns > 0 else _QUICK_NS
+        if now_ns - self._looked_ns >= every_ns and self.look():
             self._idle_since_ns = 0
         self.watch.pause(min(_PAUSE_NS, left_ns))
 
     def _sleep(self) -> None:
         self._counters.add("sleeps")
-        files = [descriptor for descriptor, item in self._files.items() if item.active]
+        files = [descriptor for descriptor, item in self._files.items() if item.active] if self._files else ()
         woken = self._block(self._wake_ns(), files)
         self.watch.disarm()
         if not woken:
@@ -262,3 +261,12 @@ class Loop:
         if self._undrained:
             self._inbox.drain()
             self._undrained = False
+
+
+def earliest(times_ns: Iterable[int | None]) -> int | None:
+    """Return the first of deadlines, None where there is none."""
+    first = None
+    for at_ns in times_ns:
+        if at_ns is not None and (first is None or at_ns < first):
+            first = at_ns
+    return first

@@ -208,6 +208,8 @@ class Bridge:
 
     def deadline_ns(self) -> int | None:
         """Return when `retry` must run even if nothing happens, or None."""
+        if not (self._blocked or self._held):
+            return None
         due = [lane.blocked_since_ns + self._stall_ns for lane in self._blocked]
         return min((*due, *self._held.values()), default=None)
 

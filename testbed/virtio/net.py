@@ -6,9 +6,11 @@ not offered: checksum and segmentation offload, receive filters, legacy.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from testbed.interrupts.signal import Edge
 from testbed.native import Burst, DeviceRing, Pinned, Regions, Watched, deliver_spread
+from testbed.observe.counters import WORD_BYTES
 from testbed.spec import virtio as spec
 from testbed.spec import virtio_net as net
 from testbed.spec.port_counters import PORT_COUNTERS, fault_name
@@ -16,6 +18,8 @@ from testbed.virtio.device import FaultSink, QueueConfig, VirtioDevice
 from testbed.virtio.device_queue import build_device_queue
 from testbed.virtio.net_config import NetConfig
 from testbed.virtio.net_queues import ControlQueue, DeviceQueue, QueuePair
+
+_CALLS: Final = PORT_COUNTERS.offset("calls") // WORD_BYTES
 
 
 class VirtioNet:
@@ -170,7 +174,7 @@ class VirtioNet:
 
     def call(self) -> None:
         """Interrupt the driver for used buffers."""
-        self._add("calls", 1)
+        self._words[_CALLS] += 1
         self.device.raise_interrupt(spec.INTERRUPT_USED)
 
     def queue_broke(self, queue: DeviceQueue) -> None:
@@ -180,4 +184,4 @@ class VirtioNet:
             self._changed()
 
     def _add(self, member: str, amount: int) -> None:
-        self._words[PORT_COUNTERS.offset(member) // 8] += amount
+        self._words[PORT_COUNTERS.offset(member) // WORD_BYTES] += amount

@@ -37,6 +37,7 @@ from testbed.messages.entries import (
     VirtioNetEntry,
     VmmEntry,
 )
+from testbed.messages.loop import earliest
 from testbed.messages.process import ProcessParts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
@@ -287,11 +288,11 @@ class Vmm:
 
     def _deadline_ns(self) -> int | None:
         due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
-        due += [device.deadline_ns() for device in self._timed]
-        due += [external.deadline_ns() for external in self.externals]
+        for timed in (*self._timed, *self.externals):
+            due.append(timed.deadline_ns())
         if self.passthrough is not None:
             due.append(self.passthrough.deadline_ns())
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def _tick(self) -> None:
         self._run_timers()

@@ -106,6 +106,8 @@ class SinkFlows:
 
     def deadline_ns(self) -> int | None:
         """Return when something is due although nothing happens."""
+        if not self._flows:
+            return None
         due = (self._quiet_at(flow) for flow in self._flows.values() if flow.sent is not None)
         return min(due, default=None)
 

@@ -194,6 +194,8 @@ class VgicCpu:
         if self._stored != (self._image(slot), 0, 0, 0, _EN) or not self._done_with(slot):
             return False
         spis.latched &= ~bit
+        if trace:
+            trace(events.LIST_REGISTER, self.who, 0, self._stored[0])
         self.registers.store(self._stored[:1], _EN)
         self._dirty = False
         return True
@@ -384,9 +386,10 @@ class VgicCpu:
 
     def lists(self, bank: Bank, members: int) -> bool:
         """Say whether any of the interrupts is in a list register of this vCPU, or active without one."""
-        return any(slot.bank is bank and slot.bit & members for slot in self.slots) or any(
-            of is bank and bit & members for of, bit in self.spilled
-        )
+        for slot in self.slots:
+            if slot.bank is bank and slot.bit & members:
+                return True
+        return any(of is bank and bit & members for of, bit in self.spilled) if self.spilled else False
 
     def send_sgi(self, value: int) -> None:
         """Do what a write of ICC_SGI1R_EL1 asks for, which traps."""

@@ -19,7 +19,8 @@ _BIT: Final = 1 << gic.PPI_VIRTUAL_TIMER
 _CTL: Final = VCPU_PAGE.offset("cntv_ctl")
 _CVAL: Final = VCPU_PAGE.offset("cntv_cval")
 _PHYSICAL: Final = VCPU_PAGE.offset("physical_active")
-_RUNS: Final = gic.CNTV_ENABLE.mask | gic.CNTV_IMASK.mask
+_ENABLE: Final = gic.CNTV_ENABLE.mask
+_RUNS: Final = _ENABLE | gic.CNTV_IMASK.mask
 
 
 class VirtualTimer:
@@ -31,7 +32,7 @@ class VirtualTimer:
     def sample(self) -> int:
         """Look at the timer's line; return the set of interrupts that are mapped to hardware."""
         words, private = self._words, self._private
-        enabled = words.load32(_CTL) & _RUNS == gic.CNTV_ENABLE.mask
+        enabled = words.load32(_CTL) & _RUNS == _ENABLE
         if enabled and words.load64(_CVAL) <= self._clock():
             words.set_bits64(_PHYSICAL, _BIT)
             private.line |= _BIT

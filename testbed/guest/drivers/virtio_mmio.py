@@ -29,6 +29,7 @@ class VirtioMmioPort:
     def __init__(self, cpu: Accessor, base_gpa: int) -> None:
         self._cpu, self._base = cpu, base_gpa
         self._status = 0
+        self._notify_gpa = base_gpa + spec.MMIO["QueueNotify"].offset
 
     def start(self, device_id: int) -> None:
         """Check what is there, reset it, and say that a driver has come (§3.1.1 steps 1 to 3)."""
@@ -98,7 +99,7 @@ class VirtioMmioPort:
 
     def notify(self, queue: int) -> None:
         """Kick (§4.2.3.3)."""
-        self._write("QueueNotify", queue)
+        self._cpu.store(self._notify_gpa, queue)
 
     def acknowledge_interrupt(self) -> int:
         """Return the causes of an interrupt and acknowledge them (§4.2.3.4)."""

@@ -63,12 +63,13 @@ class Requester:
 
     def step(self) -> bool:
         """Take the answer if it has come and ask the next question; True: something happened."""
-        if self._waiting and not self._settle():
+        now_ns = self._clock()
+        if self._waiting and not self._settle(now_ns):
             return False
-        if self._over():
+        if self._over(now_ns):
             self._finish()
             return True
-        return self._ask()
+        return self._ask(now_ns)
 
     def wake_ns(self) -> int | None:
         """Return when to step although nothing happened."""
@@ -78,10 +79,9 @@ class Requester:
             return self._started_ns
         return self._started_ns + self.flow.duration_ns if self.flow.duration_ns else None
 
-    def _settle(self) -> bool:
+    def _settle(self, now_ns: int) -> bool:
         """Say whether the request in flight is over: answered, or lost."""
-        now_ns = self._clock()
-        if self.sink.next_sequence >= self.sent:  # an answer carries its request's number
+        if self.sink.next_sequence >= self._source.sequence:  # an answer carries its request's number
             self._latencies_ns.append(now_ns - self._asked_ns)
             self._lost_in_a_row = 0
         elif now_ns - self._asked_ns >= ANSWER_NS:
@@ -91,13 +91,13 @@ class Requester:
         self._waiting = False
         return True
 
-    def _over(self) -> bool:
+    def _over(self, now_ns: int) -> bool:
         if self._lost_in_a_row >= LOST_IN_A_ROW_MAX or (self.flow.count and self.sent >= self.flow.count):
             return True
-        return bool(self.flow.duration_ns) and self._clock() - self._started_ns >= self.flow.duration_ns
+        return bool(self.flow.duration_ns) and now_ns - self._started_ns >= self.flow.duration_ns
 
-    def _ask(self) -> bool:
-        self._asked_ns = self._clock()
+    def _ask(self, now_ns: int) -> bool:
+        self._asked_ns = now_ns
         self._waiting = self.queue.tx_fill(self._source, self._burst, 1) > 0
         self.starved = not self._waiting
         return self._waiting
