@@ -288,8 +288,8 @@ class Vmm:
 
     def _deadline_ns(self) -> int | None:
         due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
-        for timed in (*self._timed, *self.externals):
-            due.append(timed.deadline_ns())
+        due += [device.deadline_ns() for device in self._timed]
+        due += [external.deadline_ns() for external in self.externals]
         if self.passthrough is not None:
             due.append(self.passthrough.deadline_ns())
         return earliest(due)
