@@ -34,7 +34,7 @@ _QUICK_NS: Final = 5_000
 _PAUSE_NS: Final = 50_000
 _LOOK_NS: Final = 200_000
 """Whoever polls looks so often at what is no work."""
-_SEEN_NS: Final = 1_000_000
+_SEEN_NS: Final = 10_000_000
 """What a process that sleeps and wakes has done is to be seen from outside after so long."""
 _FOREVER: Final = -1
 
