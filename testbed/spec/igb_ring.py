@@ -59,8 +59,8 @@ RX_STATUS_IPCS: Final = 1 << 6
 RX_STATUS_PIF: Final = 1 << 7
 RX_STATUS_LB: Final = 1 << 18
 """§7.1.5.2: from another pool of this device."""
-RX_ERROR_L4E: Final = 1 << 30
-RX_ERROR_IPE: Final = 1 << 31
+RX_ERROR_L4E: Final = 1 << 29
+RX_ERROR_IPE: Final = 1 << 30
 RX_LEGACY_ERROR_L4E: Final = 1 << 5
 RX_LEGACY_ERROR_IPE: Final = 1 << 6
 

@@ -16,7 +16,7 @@ def test_receive_status_and_types() -> None:
     assert (ring.RX_STATUS_UDPCS, ring.RX_STATUS_L4CS, ring.RX_STATUS_IPCS, ring.RX_STATUS_PIF) == (
         0x10, 0x20, 0x40, 0x80,
     )  # fmt: skip
-    assert (ring.RX_STATUS_LB, ring.RX_ERROR_L4E, ring.RX_ERROR_IPE) == (0x40000, 0x40000000, 0x80000000)
+    assert (ring.RX_STATUS_LB, ring.RX_ERROR_L4E, ring.RX_ERROR_IPE) == (0x40000, 0x20000000, 0x40000000)
     assert [ring.RSS_TCP_IPV4, ring.RSS_IPV4, ring.RSS_TCP_IPV6, ring.RSS_IPV6_EX, ring.RSS_IPV6] == [
         1,
         2,
