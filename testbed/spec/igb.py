@@ -58,13 +58,13 @@ def _reg(
 
 
 _CAUSES: Final = (
-    "TXDW 0, LSC 2, RXDMT0 4, MACSEC 5, RX_MISS 6, RXDW 7, SWMB 8, GPHY 10, GPI_SDP0 11, GPI_SDP1 12,"
+    "TXDW 0, LSC 2, RXDMT0 4, MACSEC 5, RX_MISS 6, RXDW 7, SWMB 8, GPI_SDP0 11, GPI_SDP1 12,"
     "GPI_SDP2 13, GPI_SDP3 14, PTRAP 15, MNG 18, TIME_SYNC 19, OMED 20, FER 22, NFER 23, CSRTO 24, SCE 25,"
     "SW_WD 26, DOUTSYNC 28, DRSTA 30, INTA 31"
 )
 _CTRL: Final = (
-    "FD 0, GIO_MASTER_DISABLE 2, RSV3 3, SLU 6, ILOS 7, SPEED 8:2, FRCSPD 11, FRCDPLX 12, SDP0_GPIEN 16,"
-    "SDP1_GPIEN 17, SDP0_DATA 18, SDP1_DATA 19, ADVD3WUC 20, SDP0_WDE 21, SDP0_IODIR 22, SDP1_IODIR 23,"
+    "FD 0, GIO_MASTER_DISABLE 2, RSV3 3, SLU 6, ILOS 7, SPEED 8:2, FRCSPD 11, FRCDPLX 12, SDP0_DATA 18,"
+    "SDP1_DATA 19, ADVD3WUC 20, SDP0_IODIR 22, SDP1_IODIR 23,"
     "RST 26, RFCE 27, TFCE 28, VME 30, PHY_RST 31"
 )
 _STATUS: Final = (
@@ -72,13 +72,13 @@ _STATUS: Final = (
     "GIO_MASTER_ENABLE 19, DEV_RST_SET 20, DMA_CLOCK_GATING 31"
 )
 _CTRL_EXT: Final = (
-    "I2C_OVER_SDP 0, PHYINT_EN 1, SDP2_GPIEN 2, SDP3_GPIEN 3, SDP2_DATA 6, SDP3_DATA 7, SDP2_IODIR 10,"
-    "SDP3_IODIR 11, ASDCHK 12, EE_RST 13, PFRSTD 14, SPD_BYPS 15, NS_DIS 16, RO_DIS 17, SERDES_LOW_POWER 18,"
+    "PHYINT_EN 1, SDP2_GPIEN 2, SDP3_GPIEN 3, SDP2_DATA 6, SDP3_DATA 7, SDP2_IODIR 10,"
+    "SDP3_IODIR 11, ASDCHK 12, EE_RST 13, PFRSTD 14, SPD_BYPS 15, RO_DIS 17, SERDES_LOW_POWER 18,"
     "LINK_MODE 22:2, EIAME 24, I2C_ENABLE 25, EXT_VLAN 26, IAME 27, DRV_LOAD 28"
 )
 _RCTL: Final = (
     "EN 1, SBP 2, UPE 3, MPE 4, LPE 5, LBM 6:2, MO 12:2, BAM 15, BSIZE 16:2, VFE 18, CFIEN 19, CFI 20,"
-    "PSP 21, DPF 22, PMCF 23, SECRC 26"
+    "DPF 22, PMCF 23, SECRC 26"
 )
 _EECD: Final = (
     "SK 0, CS 1, DI 2, DO 3, FWE 4:2, EE_REQ 6, EE_GNT 7, EE_PRES 8, AUTO_RD 9, EE_SIZE 11:4, NVADDS 15:2"
@@ -109,8 +109,8 @@ _GENERAL: Final = (
     _reg("FRTIMER", 0x01048, RW, "8.15", "Free Running Timer"),
     _reg("TCPTIMER", 0x0104C, RW, "8.15", "TCP Timer"),
     _reg("RXPBS", 0x02404, RW, "8.3", "Receive Packet Buffer Size", 0x40, "RXPBSIZE 0:7"),
-    _reg("TXPBS", 0x03404, RW, "8.3", "Transmit Packet Buffer Size", 0x28, "TXPBSIZE 0:7"),
-    _reg("SWPBS", 0x03004, RW, "8.3", "Switch Packet Buffer Size", 0x14, "SWPBSIZE 0:7"),
+    _reg("TXPBS", 0x03404, RW, "8.3", "Transmit Packet Buffer Size", 0x28),
+    _reg("SWPBS", 0x03004, RW, "8.3", "Switch Packet Buffer Size", 0x14),
     _reg("EECD", 0x00010, RW, "8.4.1", "EEPROM/Flash Control", 0x0000_1310, _EECD),
     _reg("EERD", 0x00014, RW, "8.4.2", "EEPROM Read", 0, "START 0, DONE 1, ADDR 2:14, DATA 16:16"),
     _reg("EEMNGCTL", 0x01010, RW, "8.4", "Management EEPROM Control", 0x8004_0000,
@@ -122,7 +122,7 @@ _GENERAL: Final = (
     _reg("FCTTV", 0x00170, RW, "8.5", "Flow Control Transmit Timer Value", 0, "TTV 0:16"),
     _reg("FCRTL", 0x02160, RW, "8.5", "Flow Control Receive Threshold Low", 0, "RTL 4:12, XONE 31"),
     _reg("FCRTH", 0x02168, RW, "8.5", "Flow Control Receive Threshold High", 0, "RTH 4:12"),
-    _reg("FCRTV", 0x02460, RW, "8.5", "Flow Control Refresh Threshold", 0, "FC_REFRESH 0:16"),
+    _reg("FCRTV", 0x02460, RW, "8.5", "Flow Control Refresh Threshold"),
     _reg("GCR", 0x05B00, RW, "8.6", "PCIe Control", 0x0685_0200),
     _reg("SWSM", 0x05B50, RW, "8.7", "Software Semaphore", 0, "SMBI 0, SWESMBI 1"),
     _reg("FWSM", 0x05B54, RW, "8.7", "Firmware Semaphore"),
@@ -149,12 +149,12 @@ _INTERRUPT: Final = (
     _reg("EIAM", 0x01530, RW, "8.8", "Extended Interrupt Auto Mask", 0, _ALL_VECTORS),
     _reg("EICR", 0x01580, RC, "8.8", "Extended Interrupt Cause; a written one clears too", 0, _ALL_VECTORS),
     _reg("EITR", 0x01680, RW, "8.8", "Extended Interrupt Throttle; INTERVAL counts microseconds", 0,
-         "INTERVAL 2:13, LLI_EN 15, LL_COUNTER 16:5, MODERATION_COUNTER 21:10, CNT_INGR 31", count=VECTORS),
+         "INTERVAL 2:13, CNT_INGR 31", count=VECTORS),
     _reg("IVAR", 0x01700, RW, "8.8", "Interrupt Vector Allocation of queues n and n + 8", 0,
          "RX 0:5, RX_VALID 7, TX 8:5, TX_VALID 15, RX8 16:5, RX8_VALID 23, TX8 24:5, TX8_VALID 31", count=8),
     _reg("IVAR_MISC", 0x01740, RW, "8.8", "Interrupt Vector Allocation of other causes", 0,
-         "TCP_TIMER 0:5, TCP_TIMER_VALID 7, OTHER 8:5, OTHER_VALID 15"),
-    _reg("PBACL", 0x05B68, RW, "8.9", "MSI-X PBA Clear", 0, "PENDING 0:10"),
+         "OTHER 8:5, OTHER_VALID 15"),
+    _reg("PBACL", 0x05B68, RW, "8.9", "MSI-X PBA Clear"),
 )  # fmt: skip
 
 _RECEIVE: Final = (
@@ -211,7 +211,7 @@ _TRANSMIT: Final = (
     _reg("DTXCTL", 0x03590, RW, "8.12", "DMA Transmit Control", 0x44,
          "SNAP8023 2, ADD_VLAN 3, OUT_OF_SYNC_EN 4, MALICIOUS_DETECT 5, SPOOF_INT 6"),
     _reg("RTTDQSEL", 0x03604, RW, "8.12", "Transmit Rate: Queue Select", 0, "QUEUE 0:4"),
-    _reg("RTTBCNRM", 0x03690, RW, "8.12", "Transmit Rate: Memory Window", 0, "MMW_SIZE 0:11"),
+    _reg("RTTBCNRM", 0x03690, RW, "8.12", "Transmit Rate: Memory Window"),
     _reg("RTTBCNRC", 0x036B0, RW, "8.12", "Transmit Rate of the selected queue: 1 Gb/s divided by RF", 0,
          "RF_DEC 0:14, RF_INT 14:10, RS_ENA 31"),
     _reg("TDBAL", 0x0E000, RW, "8.12", "Transmit Descriptor Base Address Low", 0, "TDBAL 7:25",
@@ -245,7 +245,7 @@ _VIRTUALIZATION: Final = (
     _reg("VMVIR", 0x03700, RW, "8.14", "VLAN insertion, a pool", 0, "PORT_VLAN 0:16, VLANA 30:2",
          count=POOLS),
     _reg("VT_CTL", 0x0581C, RW, "8.14", "Next generation VMDq Control", 0,
-         "DEF_PL 7:3, FLP 27, IGMAC 28, DIS_DEF_POOL 29, RPL_EN 30"),
+         "DEF_PL 7:3, IGMAC 28, DIS_DEF_POOL 29, RPL_EN 30"),
     _reg("TXSWC", 0x05ACC, RW, "8.14", "Transmit Switch Control"),
     _reg("VMOLR", 0x05AD0, RW, "8.14", "VM Offload, a pool", 0x8000_2600, _VMOLR, count=POOLS),
     _reg("RPLOLR", 0x05AF0, RW, "8.14", "Replication Offload", 0x8000_0000, "STRVLAN 30, STRCRC 31"),

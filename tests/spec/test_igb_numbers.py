@@ -2,7 +2,7 @@
 
 import pytest
 
-from testbed.spec import igb, igb_mailbox, igb_statistics, igb_vf
+from testbed.spec import igb, igb_mailbox, igb_phy, igb_statistics, igb_vf
 from testbed.spec.layout import Access, RegisterMap
 
 # Register summary (§8.1.3): offset (families: first-last), name, access.
@@ -115,12 +115,17 @@ INITIAL = {
     "DTXCTL": 0x44, "VMOLR": 0x80002600, "RPLOLR": 0x80000000, "VFRE": 0xFF, "VFTE": 0xFF, "DTXSWC": 0,
     "VT_CTL": 0, "MRQC": 0, "RCTL": 0, "EIMS": 0, "EIAC": 0, "EIAM": 0, "GPIE": 0, "DCA_TXCTRL": 0x2A00,
     "DCA_RXCTRL": 0xA200, "GCR": 0x06850200, "FTQF": 0xF0000000,
+    "EEMNGCTL": 0x80040000, "VET": 0x8100, "RLPML": 0x2600, "TCTL_EXT": 0x42000, "TIPG": 0x602006,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", INITIAL)
 def test_initial_value(name: str) -> None:
     assert igb.REGISTERS[name].reset == INITIAL[name]
+
+
+def test_every_other_initial_value_is_zero() -> None:
+    assert {reg.name for reg in igb.REGISTERS.registers if reg.reset} <= set(INITIAL)
 
 
 # (register, field, lowest bit, width)
@@ -157,12 +162,49 @@ RXDCTL HTHRESH 8 5|TXDCTL PTHRESH 0 5|TXDCTL HTHRESH 8 5|FCRTL XONE 31 1|TIPG IP
 TIPG IPGR 20 10|TCTL COLD 12 10|SWSM SMBI 0 1|SWSM SWESMBI 1 1|EECD SK 0 1|EECD DI 2 1|EECD DO 3 1
 EECD EE_REQ 6 1
 EECD EE_GNT 7 1|EECD EE_PRES 8 1|WVBR QUEUE 0 16|VFLRE VFLE 0 8
+CTRL GIO_MASTER_DISABLE 2 1|CTRL RSV3 3 1|CTRL ILOS 7 1|CTRL SDP0_DATA 18 1|CTRL SDP1_DATA 19 1
+CTRL ADVD3WUC 20 1
+CTRL SDP0_IODIR 22 1|CTRL SDP1_IODIR 23 1|STATUS TXOFF 4 1|STATUS ASDV 8 2|STATUS DEV_RST_SET 20 1
+CTRL_EXT PHYINT_EN 1 1|CTRL_EXT SDP2_GPIEN 2 1|CTRL_EXT SDP3_GPIEN 3 1|CTRL_EXT SDP2_DATA 6 1
+CTRL_EXT SDP3_DATA 7 1|CTRL_EXT SDP2_IODIR 10 1|CTRL_EXT SDP3_IODIR 11 1|CTRL_EXT ASDCHK 12 1
+CTRL_EXT EE_RST 13 1
+CTRL_EXT SPD_BYPS 15 1|CTRL_EXT RO_DIS 17 1|CTRL_EXT SERDES_LOW_POWER 18 1|CTRL_EXT I2C_ENABLE 25 1
+CTRL_EXT EXT_VLAN 26 1|CTRL_EXT IAME 27 1|MDIC I 29 1|MDIC DESTINATION 31 1
+LEDCTL LED0_MODE 0 4|LEDCTL LED0_IVRT 6 1|LEDCTL LED0_BLINK 7 1|LEDCTL LED1_MODE 8 4|LEDCTL LED1_IVRT 14 1
+LEDCTL LED1_BLINK 15 1|LEDCTL LED2_MODE 16 4|LEDCTL LED2_IVRT 22 1|LEDCTL LED2_BLINK 23 1
+LEDCTL LED3_MODE 24 4
+LEDCTL LED3_IVRT 30 1|LEDCTL LED3_BLINK 31 1|RXPBS RXPBSIZE 0 7|EECD CS 1 1|EECD FWE 4 2|EECD NVADDS 15 2
+EEMNGCTL CFG_DONE1 19 1|EEMNGCTL DONE 31 1|FCAH FCAH 0 16|FCT FCT 0 16|VET VET 0 16|VET VET_EXT 16 16
+FCTTV TTV 0 16|FCRTL RTL 4 12|FCRTH RTH 4 12|SW_FW_SYNC SW 0 16|SW_FW_SYNC FW 16 16|IOVCTL REUSE_VFQ 0 1
+WUC APME 0 1|WUC PME_EN 1 1|WUC PME_STATUS 2 1|WUC APMPME 3 1|GPIE LL_INTERVAL 7 5|EICS VECTOR 0 25
+EIMS VECTOR 0 25|EIMC VECTOR 0 25|EIAC VECTOR 0 25|EIAM VECTOR 0 25|EICR VECTOR 0 25|IVAR RX8_VALID 23 1
+RLPML RLPML 0 14|RAH RAH 0 16|RAH2 RAH 0 16|RAH2 ASEL 16 2|RAH2 POOLSEL 18 8|RAH2 AV 31 1
+MRQC TCP_IPV6_EX 18 1
+MRQC IPV6_EX 19 1|MRQC UDP_IPV6_EX 24 1|RDBAL RDBAL 7 25|RDH RDH 0 16|RDT RDT 0 16|RXDCTL SWFLUSH 26 1
+RQDPC RQDPC 0 12|DVMOLR STRVLAN 30 1|DVMOLR STRCRC 31 1|TCTL CT 4 8|TCTL SWXOFF 22 1|TCTL PBE 23 1
+TCTL RTLC 24 1
+TCTL RRTHRESH 26 6|TCTL_EXT COLD 10 10|DTXCTL SNAP8023 2 1|DTXCTL ADD_VLAN 3 1|DTXCTL OUT_OF_SYNC_EN 4 1
+DTXCTL MALICIOUS_DETECT 5 1|DTXCTL SPOOF_INT 6 1|RTTDQSEL QUEUE 0 4|TDBAL TDBAL 7 25|TDH TDH 0 16|TDT TDT 0 16
+TXDCTL WTHRESH 16 5|VFRE VFRE 0 8|VFTE VFTE 0 8|QDE QDE 0 16|RPLOLR STRVLAN 30 1|RPLOLR STRCRC 31 1
+VMRVM POOLS 0 8
+"""
+# The causes of ICR, which ICS, IMS and IMC have in the same places.
+CAUSES = {
+    "TXDW": 0, "LSC": 2, "RXDMT0": 4, "MACSEC": 5, "RX_MISS": 6, "RXDW": 7, "SWMB": 8, "GPI_SDP0": 11,
+    "GPI_SDP1": 12, "GPI_SDP2": 13, "GPI_SDP3": 14, "PTRAP": 15, "MNG": 18, "TIME_SYNC": 19, "OMED": 20,
+    "FER": 22, "NFER": 23, "CSRTO": 24, "SCE": 25, "SW_WD": 26, "DOUTSYNC": 28, "DRSTA": 30, "INTA": 31,
+}  # fmt: skip
+PHY_FIELDS = """
+PCTRL RESTART_AN 9 1|PCTRL ISOLATE 10 1|PCTRL POWER_DOWN 11 1|PCTRL AN_ENABLE 12 1|PCTRL LOOPBACK 14 1
+PCTRL RESET 15 1|PSTATUS LINK 2 1|PSTATUS AN_COMPLETE 5 1
 """
 VF_FIELDS = """
 VTCTRL RST 26 1|VFMAILBOX REQ 0 1|VFMAILBOX ACK 1 1|VFMAILBOX VFU 2 1|VFMAILBOX PFU 3 1|VFMAILBOX PFSTS 4 1
 VFMAILBOX PFACK 5 1|VFMAILBOX RSTI 6 1|VFMAILBOX RSTD 7 1|VTIVAR RX 0 2|VTIVAR RX_VALID 7 1|VTIVAR TX 8 2
 VTIVAR TX_VALID 15 1|VTIVAR RX1 16 2|VTIVAR TX1 24 2|VTIVAR_MISC MAILBOX 0 2|VTIVAR_MISC MAILBOX_VALID 7 1
-VTEIMS VECTOR 0 3|VTEITR INTERVAL 2 13
+VTEIMS VECTOR 0 3|VTEITR INTERVAL 2 13|VTEITR CNT_INGR 31 1|VTEICS VECTOR 0 3|VTEIMC VECTOR 0 3
+VTEIAC VECTOR 0 3
+VTEIAM VECTOR 0 3|VTEICR VECTOR 0 3|VTIVAR RX1_VALID 23 1|VTIVAR TX1_VALID 31 1
 """
 
 
@@ -176,6 +218,43 @@ def test_bit_field(row: tuple[str, str, str, str]) -> None:
 def test_vf_bit_field(row: tuple[str, str, str, str]) -> None:
     bits = igb_vf.REGISTERS.field(row[0], row[1])
     assert (bits.lsb, bits.width) == (int(row[2]), int(row[3]))
+
+
+@pytest.mark.parametrize("register", ["ICR", "ICS", "IMS", "IMC"])
+def test_causes_of_interrupts(register: str) -> None:
+    declared = igb.REGISTERS[register].bits
+    assert {bits.name: (bits.lsb, bits.width) for bits in declared} == {
+        name: (lsb, 1) for name, lsb in CAUSES.items()
+    }
+
+
+@pytest.mark.parametrize("row", cells(PHY_FIELDS), ids=lambda row: "-".join(row[:2]))
+def test_phy_bit_field(row: tuple[str, str, str, str]) -> None:
+    bits = igb_phy.REGISTERS.field(row[0], row[1])
+    assert (bits.lsb, bits.width) == (int(row[2]), int(row[3]))
+
+
+def test_queue_registers_of_a_vf_have_the_fields_of_the_device() -> None:
+    own = {reg.name for reg in igb_vf.QUEUE_REGISTERS}
+    rows = [row for row in cells(FIELDS) if row[0] in own]
+    fields = [igb_vf.REGISTERS.field(register, name) for register, name, _, _ in rows]
+    assert [(bits.lsb, bits.width) for bits in fields] == [
+        (int(lsb), int(width)) for _, _, lsb, width in rows
+    ]
+
+
+def fields_of(registers: RegisterMap) -> set[tuple[str, str]]:
+    return {(reg.name, bits.name) for reg in registers.registers for bits in reg.bits}
+
+
+def test_no_field_is_outside_the_tables() -> None:
+    typed = {(register, name) for register, name, _, _ in cells(FIELDS)}
+    causes = {(register, name) for register in ("ICR", "ICS", "IMS", "IMC") for name in CAUSES}
+    queue = {reg.name for reg in igb_vf.QUEUE_REGISTERS}
+    vf = {(row[0], row[1]) for row in cells(VF_FIELDS)} | {row for row in typed if row[0] in queue}
+    assert fields_of(igb.REGISTERS) == typed | causes
+    assert fields_of(igb_vf.REGISTERS) == vf
+    assert fields_of(igb_phy.REGISTERS) == {(row[0], row[1]) for row in cells(PHY_FIELDS)}
 
 
 @pytest.mark.parametrize(
