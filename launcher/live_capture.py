@@ -101,8 +101,8 @@ def check_filter(expression: str) -> None:
 def capture_to_file(topology: str, request: Capture) -> Captured:
     """Capture to `request.file` until Ctrl-C, the count or the topology's end."""
     with Asked(topology, request) as asked:
-        _note(f"capturing {asked.nic} to {request.file}; end with Ctrl-C")
         try:
+            _note(f"capturing {asked.nic} to {request.file}; end with Ctrl-C")  # which may come at once
             return asked.result()
         except KeyboardInterrupt:
             asked.stop()
@@ -115,8 +115,8 @@ def capture_to_pipe(topology: str, request: Capture, take: Callable[[bytes], Non
         request = msgspec.structs.replace(request, file=path)
         with Asked(topology, request) as asked:
             os.set_blocking(reader, True)
-            _note(f"capturing {asked.nic}; end with Ctrl-C")
             try:
+                _note(f"capturing {asked.nic}; end with Ctrl-C")
                 _drain(reader, take)
             except KeyboardInterrupt:
                 asked.stop()
