@@ -69,7 +69,8 @@ struct nic_receive {
   struct nic_ring ring;
   uint32_t pool, buffer_bytes;
   bool legacy, drop;        /* SRRCTL.DESCTYPE 0; DROP_EN or QDE */
-  bool stalled;             /* it held a sender back too long: no more of that before a quarter of its ring is free */
+  bool stalled;             /* it held a sender back too long: no more of that before its driver posted again and a quarter is free */
+  uint32_t stalled_tail;    /* its tail then */
   uint32_t write_back;      /* device memory, NIC_CACHE descriptors */
   uint32_t first, filled;   /* number of the first descriptor not yet written back, and behind the last one that is filled */
   uint32_t first_index;     /* ring index of the first */

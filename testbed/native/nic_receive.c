@@ -160,6 +160,12 @@ static enum nic_put no_descriptor(struct nic_engine *e, struct nic_receive *q, u
   return NIC_PUT_DONE;
 }
 
+/* A queue that stalled gives senders reason to wait again: its driver is alive, and there is room. Without new descriptors it is only
+ * that shorter frames fit, and each that does not would hold everybody back once more. */
+static bool recovered(const struct nic_receive *q) {
+  return load_relaxed(&q->ring.tail->value) != q->stalled_tail && (q->ring.here - q->ring.used) * 4 >= q->ring.size;
+}
+
 /* Put a frame into a pool's queue. NIC_PUT_WAIT: there is no room, and it must not be dropped. */
 enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job *job, const struct nic_frame *f, uint32_t from) {
   struct view v = look(e, f);
@@ -176,7 +182,7 @@ enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job
   trace_frame(TRACE_NIC_QUEUED, v.frame, v.len, pool, (uint64_t)(q - e->rx));
   struct image m = describe(e, pool, &v, f, from);
   store(e, q, f, &m);
-  if (unlikely(q->stalled) && (q->ring.here - q->ring.used) * 4 >= q->ring.size) q->stalled = false;
+  if (unlikely(q->stalled)) q->stalled = !recovered(q);
   job->leaving |= 1u << q->ring.function, job->written[q->ring.function] = q->ring.dma->next;
   count_delivered(e, pool, f, from);
   return NIC_PUT_DONE;
@@ -186,6 +192,7 @@ enum nic_put nic_receive_put(struct nic_engine *e, uint32_t pool, struct nic_job
 void nic_receive_stall(struct nic_engine *e, uint32_t pool, const struct nic_frame *f) {
   struct view v = look(e, f);
   struct nic_receive *q = &e->rx[queue_of(e, pool, &v)];
+  if (q->ring.tail) q->stalled_tail = load_relaxed(&q->ring.tail->value); /* none: another queue than when it began to wait */
   q->stalled = true, q->dropped++, e->dropping |= 1u << (q - e->rx);
   e->count[pool].dropped_stalled++;
 }
