@@ -131,25 +131,25 @@ cdef class Sleeper:
         if at == SLEEP_FILES_MAX:
             raise ValueError(f"at most {SLEEP_FILES_MAX} sockets and files can be slept on")
         self.files[at].fd, self.files[at].events = descriptor, POLLIN
-        return 1 << at
+        return 0
 
     def add_socket(self, MessageSocket socket not None):
         """Wake for messages; return its bit."""
         if self.sockets_n == SLEEP_SOCKETS_MAX or self.fixed_n > self.sockets_n:
             raise ValueError(f"at most {SLEEP_SOCKETS_MAX} sockets can be slept on, and they are added before files")
-        cdef int bit = self._add(self.fixed_n, _done(zeromq_descriptor(&socket.calls.z, socket._open())))
+        self._add(self.fixed_n, _done(zeromq_descriptor(&socket.calls.z, socket._open())))
         self.handles[self.sockets_n] = socket.handle
         self.calls = socket.calls
         self.sockets.append(socket)
         self.sockets_n += 1
         self.fixed_n += 1
-        return bit
+        return <uint64_t>1 << (self.fixed_n - 1)
 
     def add_file(self, int descriptor):
         """Wake when it can be read; return its bit."""
-        cdef int bit = self._add(self.fixed_n, descriptor)
+        self._add(self.fixed_n, descriptor)
         self.fixed_n += 1
-        return bit
+        return <uint64_t>1 << (self.fixed_n - 1)
 
     def sleep(self, int64_t timeout_ns, files=()):
         """Block until something can be read, and return what, or 0 after the time (negative: never) or a signal.

@@ -123,8 +123,7 @@ def test_sleeper_holds_so_many_and_no_more(pair: Pair) -> None:
         sleeper.add_socket(pair.taker)
     with pytest.raises(ValueError, match="at most 4 sockets"):
         sleeper.add_socket(pair.taker)
-    for _ in range(59):
-        sleeper.add_file(0)
+    assert [sleeper.add_file(0) for _ in range(59)] == [1 << at for at in range(4, 63)]
     with pytest.raises(ValueError, match="at most 63"):
         sleeper.sleep(0, [0])
 
