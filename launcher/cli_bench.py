@@ -3,9 +3,10 @@
 Not modelled: comparison of two files of figures.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import typer
 
@@ -14,7 +15,7 @@ from launcher.output import STDOUT, check_writable, complain, write_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from launcher.spread import Bound, Spread
+    from launcher.spread import Spread
 
 EXPECTATION_FAILED = 1
 
@@ -69,10 +70,7 @@ def virtio(
     json: Json = "",
 ) -> None:
     """Measure frames through virtio-net, beside DPDK (--peer dpdk) and a bare ring (--limit)."""
-    check_writable(json)
     from launcher import bench_virtio
-    from launcher.spread import parse_bounds
-    from launcher.table import console
 
     settings = bench_virtio.Settings(
         path=path,
@@ -90,11 +88,13 @@ def virtio(
         peer=peer or "",
         limit=limit,
     )
-    bounds = parse_bounds(at_least or (), at_most or (), bench_virtio.FIGURES)
-    with ending_as_the_run_did(json):
-        measured = bench_virtio.measure_virtio(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_virtio.virtio_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_virtio.measure_virtio, settings),
+        bench_virtio.virtio_table,
+        bench_virtio.FIGURES,
+        (at_least, at_most),
+        json,
+    )
 
 
 def e1000(
@@ -116,10 +116,7 @@ def e1000(
     json: Json = "",
 ) -> None:
     """Measure an emulated e1000: frames a second, and exits, copies and interrupts a frame."""
-    check_writable(json)
     from launcher import bench_e1000
-    from launcher.spread import parse_bounds
-    from launcher.table import console
 
     settings = bench_e1000.Settings(
         path=path,
@@ -131,11 +128,13 @@ def e1000(
         verify=verify,
         pin=pin,
     )
-    bounds = parse_bounds(at_least or (), at_most or (), settings.figures)
-    with ending_as_the_run_did(json):
-        measured = bench_e1000.measure_e1000(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_e1000.e1000_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_e1000.measure_e1000, settings),
+        bench_e1000.e1000_table,
+        settings.figures,
+        (at_least, at_most),
+        json,
+    )
 
 
 def vhost_user(
@@ -150,19 +149,18 @@ def vhost_user(
     json: Json = "",
 ) -> None:
     """Measure DPDK's virtio-user (txonly) into our vhost-user back end, beside DPDK's own (rxonly)."""
-    check_writable(json)
     from launcher import bench_vhost_user
-    from launcher.spread import parse_bounds
-    from launcher.table import console
 
     settings = bench_vhost_user.Settings(
         ring=ring, frame_bytes=frame, seconds=seconds, pairs=pairs, queue_size=queue_size, in_order=in_order
     )
-    bounds = parse_bounds(at_least or (), at_most or (), bench_vhost_user.FIGURES)
-    with ending_as_the_run_did(json):
-        measured = bench_vhost_user.measure_vhost_user(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_vhost_user.vhost_user_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_vhost_user.measure_vhost_user, settings),
+        bench_vhost_user.vhost_user_table,
+        bench_vhost_user.FIGURES,
+        (at_least, at_most),
+        json,
+    )
 
 
 def rr(
@@ -174,18 +172,12 @@ def rr(
     json: Json = "",
 ) -> None:
     """Measure request and response between two guests that never poll, beside bare ZeroMQ wake-ups."""
-    check_writable(json)
     from launcher import bench_rr
-    from launcher.spread import parse_bounds
-    from launcher.table import console
 
-    bounds = parse_bounds(at_least or (), at_most or (), bench_rr.FIGURES)
-    with ending_as_the_run_did(json):
-        measured = bench_rr.measure_rr(
-            bench_rr.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs), console(stderr=True).print
-        )
-    write_json(measured, json)
-    _tell(bench_rr.rr_table(measured), measured.figures(), bounds, json)
+    settings = bench_rr.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs)
+    _measure(
+        partial(bench_rr.measure_rr, settings), bench_rr.rr_table, bench_rr.FIGURES, (at_least, at_most), json
+    )
 
 
 def dma(
@@ -197,16 +189,16 @@ def dma(
     json: Json = "",
 ) -> None:
     """Measure a device's requests in the IOMMU: cached translations, copies, and beside a bare ring."""
-    check_writable(json)
     from launcher import bench_dma
-    from launcher.spread import parse_bounds
-    from launcher.table import console
 
-    bounds = parse_bounds(at_least or (), at_most or (), bench_dma.FIGURES)
     settings = bench_dma.Settings(frame_bytes=frame, seconds=seconds, pairs=pairs)
-    measured = bench_dma.measure_dma(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_dma.dma_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_dma.measure_dma, settings),
+        bench_dma.dma_table,
+        bench_dma.FIGURES,
+        (at_least, at_most),
+        json,
+    )
 
 
 def irq(
@@ -232,13 +224,9 @@ def irq(
     json: Json = "",
 ) -> None:
     """Measure interrupts from their source's signal to their handler, by list registers and directly."""
-    check_writable(json)
     from launcher import bench_irq
-    from launcher.spread import parse_bounds
-    from launcher.table import console
     from launcher.units import parse_duration, parse_poll
 
-    bounds = parse_bounds(at_least or (), at_most or (), bench_irq.NAMES)
     settings = bench_irq.IrqSettings(
         ways=bench_irq.WAYS if way is None else (way,),
         kind=kind,
@@ -247,9 +235,13 @@ def irq(
         poll_ns=parse_poll(poll),
         gap_ns=parse_duration(gap),
     )
-    measured = bench_irq.measure_irq(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_irq.irq_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_irq.measure_irq, settings),
+        bench_irq.irq_table,
+        bench_irq.NAMES,
+        (at_least, at_most),
+        json,
+    )
 
 
 def wire(
@@ -273,20 +265,19 @@ def wire(
     json: Json = "",
 ) -> None:
     """Measure frames from a guest to a wire: emulated, paravirtual, through a virtual function."""
-    check_writable(json)
     from launcher import bench_wire
-    from launcher.spread import parse_bounds
-    from launcher.table import console
     from launcher.wire_ways import WAYS_DEFAULT
 
-    bounds = parse_bounds(at_least or (), at_most or (), bench_wire.FIGURES)
     settings = bench_wire.WireSettings(
         ways=tuple(way or WAYS_DEFAULT), far=far, frame_bytes=frame, seconds=seconds, pairs=pairs
     )
-    with ending_as_the_run_did(json):
-        measured = bench_wire.measure_wire(settings, console(stderr=True).print)
-    write_json(measured, json)
-    _tell(bench_wire.wire_table(measured), measured.figures(), bounds, json)
+    _measure(
+        partial(bench_wire.measure_wire, settings),
+        bench_wire.wire_table,
+        bench_wire.FIGURES,
+        (at_least, at_most),
+        json,
+    )
 
 
 @contextmanager
@@ -302,16 +293,33 @@ def ending_as_the_run_did(json: str) -> "Iterator[None]":
         raise typer.Exit(failed.result.exit_code) from None
 
 
-def _tell(
-    table: "RenderableType", figures: "Mapping[str, Spread]", bounds: "Sequence[Bound]", json: str
+class _Measured(Protocol):
+    def figures(self) -> "Mapping[str, Spread]": ...
+
+
+_MeasuredT = TypeVar("_MeasuredT", bound=_Measured)
+
+
+def _measure(
+    measure: Callable[[Callable[[str], None]], _MeasuredT],
+    table: "Callable[[_MeasuredT], RenderableType]",
+    known: Sequence[str],
+    at_least_and_most: tuple[list[str] | None, list[str] | None],
+    json: str,
 ) -> None:
-    """Print what was measured where standard output is free, and hold it to the bounds."""
-    from launcher.spread import broken
+    """Measure, write the figures, print them where standard output is free, and hold them to the bounds."""
+    check_writable(json)
+    from launcher.spread import broken, parse_bounds
     from launcher.table import console
 
+    at_least, at_most = at_least_and_most
+    bounds = parse_bounds(at_least or (), at_most or (), known)
+    with ending_as_the_run_did(json):
+        measured = measure(console(stderr=True).print)
+    write_json(measured, json)
     if json != STDOUT:
-        console().print(table)
-    problems = broken(bounds, figures)
+        console().print(table(measured))
+    problems = broken(bounds, measured.figures())
     complain(problems)
     if problems:
         raise typer.Exit(EXPECTATION_FAILED)
