@@ -19,7 +19,8 @@ from testbed.memory.host import FrameAllocator
 from testbed.memory.tables import Attributes, TableBuilder
 from testbed.native import Pinned
 from testbed.pci import smmu_entries as entries
-from testbed.pci.smmu_driver import Registers, SmmuDriver
+from testbed.pci.access import SizedBus
+from testbed.pci.smmu_driver import SmmuDriver
 from testbed.spec import smmu as s
 
 CONTEXT_BITS: Final = 4
@@ -103,7 +104,7 @@ class GuestIommu:
     memory, ram: RAM by guest physical address, and who hands it out.
     """
 
-    def __init__(self, registers: Registers, memory: MemoryAccess, ram: RamAllocator) -> None:
+    def __init__(self, registers: SizedBus, memory: MemoryAccess, ram: RamAllocator) -> None:
         self._memory, self._ram = memory, ram
         self.driver = SmmuDriver(registers, memory, self._allocate)
         self._contexts: dict[int, int] = {}

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Final
 
 from testbed.address import Gpa, Hpa
-from testbed.errors import StopRequested, VirtbedError
+from testbed.errors import StopRequested
 from testbed.guest.attacks import Attacks
 from testbed.guest.dma_faults import DmaFaults
 from testbed.guest.drivers.igbvf import IgbVfDriver
@@ -29,11 +29,11 @@ from testbed.guest.vf import VfParts
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
+from testbed.messages.control import GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import vcpu_inbox
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
 from testbed.messages.loop import earliest
-from testbed.messages.process import ProcessParts, ThreadParts
+from testbed.messages.process import ProcessParts, ThreadParts, process_parts
 from testbed.native import Bell, Pinned, Tap
 from testbed.observe.catalogue import vcpu_counters
 from testbed.spec import vcpu_page
@@ -280,15 +280,10 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     # mapping the segments closes their descriptors: that of the RAM is kept for back ends in other processes
     shares = any(isinstance(nic, VirtioNetEntry) and nic.vhost_user for nic in entry.nics)
     ram_file = os.dup(descriptors[f"{entry.name}.ram"]) if shares else None
-    # an inbox and a doorbell each
-    parts = ProcessParts(plan, descriptors, run_dir, peers=2 * (entry.vcpus - 1))
-    try:
-        with suppress(StopRequested), closing(Guest(parts, entry, descriptors, ram_file)) as guest:
-            guest.start()
-            parts.ready()
-            parts.loop.run()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+    peers = 2 * (entry.vcpus - 1)  # an inbox and a doorbell each
+    with (
+        process_parts(plan, descriptors, run_dir, peers) as parts,
+        closing(Guest(parts, entry, descriptors, ram_file)) as guest,
+    ):
+        guest.start()
+        parts.serve()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbed.address import PAGE_SIZE_BYTES, Gpa
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, SendTail, VfBus
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, SendTail, VfBus
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.iova import ConfinedDma, GuestIommu, PhysicalDma
 from testbed.guest.ram import RamAllocator
@@ -20,6 +20,7 @@ from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import VfEntry
 from testbed.native import Bell, Pinned
 from testbed.observe.counters import Counters
+from testbed.pci.access import MsiMessage
 from testbed.pci.bar_window import BarPort, Requester, Wait
 from testbed.spec import bar_window, igb_pci
 from testbed.spec.igb_vf import REGISTERS
@@ -61,7 +62,7 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     bus = VfBus(registers, BarPort(requester, igb_pci.MSIX_BAR), send_tail=tail)
     dma, msi_page = _dma(parts, nic)
     address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
-    vectors = [Message(address, event) for event in range(len(nic.intids))]
+    vectors = [MsiMessage(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
     for intid in nic.intids:
         parts.interrupts.driver.enable_vector(intid)

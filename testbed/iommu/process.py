@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
-from testbed.errors import VirtbedError
 from testbed.iommu.ats import AtsInvalidation
 from testbed.iommu.attachment import Attachment
 from testbed.iommu.client import SharedArea
@@ -24,7 +23,6 @@ from testbed.iommu.translate import native_walk
 from testbed.memory.host import HostMemory
 from testbed.messages.control import (
     EventRoute,
-    Failed,
     GuestReport,
     InspectInterrupts,
     InterruptState,
@@ -33,7 +31,7 @@ from testbed.messages.control import (
 )
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, DmaServer, Pinned, ServePump
 from testbed.observe.catalogue import DMA_COUNTERS
 from testbed.pci.bar_window import Completer
@@ -247,13 +245,6 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the IOMMU until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, IommuEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.nics) + len(entry.vpes))
-    try:
+    with process_parts(plan, descriptors, run_dir, peers=len(entry.nics) + len(entry.vpes)) as parts:
         Iommu(parts, entry)
-        parts.ready()
-        parts.loop.run()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+        parts.serve()

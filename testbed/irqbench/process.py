@@ -5,16 +5,13 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 import time
-from contextlib import suppress
 
-from testbed.errors import StopRequested, VirtbedError
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.irqbench.hypervisor import CAUSE_GPA, MESSAGE_GPA, Hypervisor, Shared
 from testbed.irqbench.source import SoftSource, Source
 from testbed.irqbench.vcpu import StampingVcpu
-from testbed.messages.control import Failed
 from testbed.messages.entries import IrqBenchEntry, ProcessPlan
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell
 from testbed.spec import bar_window, dma_area, its, lpi, vcpu_page
 from testbed.vmm.its_driver import PRIORITY
@@ -96,14 +93,6 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run one of the processes until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, IrqBenchEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=4)
-    try:
-        with suppress(StopRequested):
-            _PARTS[entry.name](parts, entry)
-            parts.ready()
-            parts.loop.run()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+    with process_parts(plan, descriptors, run_dir, peers=4) as parts:
+        _PARTS[entry.name](parts, entry)
+        parts.serve()

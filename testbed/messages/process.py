@@ -2,13 +2,16 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import zmq
 
+from testbed.errors import StopRequested, VirtbedError
 from testbed.memory.segment import Segment
 from testbed.messages.calls import StopOrder
 from testbed.messages.channel import ControlChannel
-from testbed.messages.control import Ready
+from testbed.messages.control import Failed, Ready
 from testbed.messages.doorbell import Doorbell, Inbox, inbox_endpoint
 from testbed.messages.entries import ProcessPlan
 from testbed.messages.loop import Loop
@@ -46,9 +49,10 @@ class ProcessParts:
         self._doorbells.append(doorbell)
         return doorbell
 
-    def ready(self) -> None:
-        """Tell the launcher that this process is up."""
+    def serve(self) -> None:
+        """Tell the launcher that this process is up, and run until it is told to stop."""
         self.control.send(Ready(at_ns=time.monotonic_ns()))
+        self.loop.run()
 
     def close(self) -> None:
         """Close every socket, once what was sent has left."""
@@ -58,6 +62,26 @@ class ProcessParts:
         self.inbox.close()
         self.control.close()
         self.context.term()
+
+
+@contextmanager
+def process_parts(
+    plan: ProcessPlan, descriptors: dict[str, int], run_dir: str, peers: int = 0
+) -> Iterator[ProcessParts]:
+    """Open what the plan grants, for as long as a process lives.
+
+    An order to stop, wherever it is taken, ends it in order; the launcher is told of an error before it is
+    raised.
+    """
+    parts = ProcessParts(plan, descriptors, run_dir, peers)
+    try:
+        with suppress(StopRequested):
+            yield parts
+    except VirtbedError as error:
+        parts.control.send(Failed(reason=str(error)))
+        raise
+    finally:
+        parts.close()
 
 
 class ThreadParts:

@@ -6,18 +6,17 @@ only with ATS. Not modelled: a wire that is plugged in while it runs.
 """
 
 import time
-from contextlib import suppress
+from contextlib import closing
 from functools import partial
 from typing import Final
 
 from testbed.address import Bdf
-from testbed.errors import StopRequested, VirtbedError
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.memory.host import HostMemory
-from testbed.messages.control import Failed, GuestReport, PeerDied, ToProcess
+from testbed.messages.control import GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, WireEntry
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, NicPump, Pinned
 from testbed.net.mac import parse_mac
 from testbed.nic.arrivals import WireArrivals
@@ -279,17 +278,6 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the NIC until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, NicProcessEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=len(entry.windows) + 3)
-    try:
-        nic = Nic(parts, entry)
-        parts.ready()
-        try:
-            with suppress(StopRequested):
-                parts.loop.run()
-        finally:
-            nic.close()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+    peers = len(entry.windows) + 3
+    with process_parts(plan, descriptors, run_dir, peers) as parts, closing(Nic(parts, entry)):
+        parts.serve()

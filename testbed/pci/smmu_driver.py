@@ -10,12 +10,13 @@ Not modelled: range invalidation hints, interrupts by MSI, more than one thread.
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES, split_pages
 from testbed.errors import DeviceError
 from testbed.memory.access import MemoryAccess
 from testbed.pci import smmu_entries as entries
+from testbed.pci.access import SizedBus
 from testbed.pci.smmu_entries import EventRecord
 from testbed.spec import smmu as s
 from testbed.spec import smmu_queues as q
@@ -34,18 +35,6 @@ _CAUSES: Final = {
 }
 
 
-class Registers(Protocol):
-    """The SMMU's register block."""
-
-    def read(self, offset: int, size_bytes: int) -> int:
-        """Return a register."""
-        ...
-
-    def write(self, offset: int, size_bytes: int, value: int) -> None:
-        """Write a register."""
-        ...
-
-
 class SmmuDriver:
     """Drives one SMMU.
 
@@ -58,7 +47,7 @@ class SmmuDriver:
 
     def __init__(
         self,
-        registers: Registers,
+        registers: SizedBus,
         memory: MemoryAccess,
         allocate: Callable[[int], int],
         pause: Callable[[], None] = lambda: None,

@@ -8,10 +8,11 @@ that take LPIs (vPEs move between residency and none), EventIDs that come back o
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from testbed.errors import DeviceError
 from testbed.memory.access import MemoryAccess
+from testbed.pci.access import SizedBus
 from testbed.spec import gic_registers as g
 from testbed.spec import its as s
 from testbed.spec import its_commands as c
@@ -28,18 +29,6 @@ VPT_BYTES: Final = 1 << s.VPT_ALIGN_BITS
 PATIENCE_NS: Final = 2_000_000_000
 
 
-class Registers(Protocol):
-    """A register block."""
-
-    def read(self, offset: int, size_bytes: int) -> int:
-        """Return a register."""
-        ...
-
-    def write(self, offset: int, size_bytes: int, value: int) -> None:
-        """Write a register."""
-        ...
-
-
 class ItsDriver:
     """Drives one ITS and one redistributor.
 
@@ -52,8 +41,8 @@ class ItsDriver:
 
     def __init__(
         self,
-        its: Registers,
-        redistributor: Registers,
+        its: SizedBus,
+        redistributor: SizedBus,
         memory: MemoryAccess,
         allocate: Callable[[int], int],
         pause: Callable[[], None] = lambda: None,
@@ -235,11 +224,11 @@ class ItsDriver:
         return intid
 
 
-def _get(registers: Registers, block: RegisterMap, name: str, index: int = 0) -> int:
+def _get(registers: SizedBus, block: RegisterMap, name: str, index: int = 0) -> int:
     reg = block[name]
     return registers.read(reg.at(index), reg.size)
 
 
-def _set(registers: Registers, block: RegisterMap, name: str, value: int, index: int = 0) -> None:
+def _set(registers: SizedBus, block: RegisterMap, name: str, value: int, index: int = 0) -> None:
     reg = block[name]
     registers.write(reg.at(index), reg.size, value)

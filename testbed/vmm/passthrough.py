@@ -24,6 +24,7 @@ from testbed.memory.tables import Attributes, TableBuilder
 from testbed.messages.entries import PhysicalNicEntry, VfEntry, VfSettingsEntry
 from testbed.native import Pinned
 from testbed.net.mac import parse_mac
+from testbed.pci.access import MsiMessage
 from testbed.pci.bar_window import BarPort, Requester
 from testbed.pci.smmu_entries import EventRecord
 from testbed.spec import igb_pci, its
@@ -33,7 +34,7 @@ from testbed.vmm.direct import DirectGuests
 from testbed.vmm.host_iommu import HostIommu
 from testbed.vmm.host_lpis import HostLpis
 from testbed.vmm.its_driver import ItsDriver
-from testbed.vmm.pf_driver import VECTOR_OTHER, VECTORS, Message, PfBus, PfDriver, PfDriverConfig
+from testbed.vmm.pf_driver import VECTOR_OTHER, VECTORS, PfBus, PfDriver, PfDriverConfig
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_uplink import PfUplink
 from testbed.vmm.vm import Vm
@@ -209,8 +210,8 @@ class Passthrough:
         self._parts.its.map_device(stream, events)
         return [self._parts.its.map_lpi(stream, event) for event in range(events)]
 
-    def _messages(self, count: int) -> list[Message]:
-        return [Message(self._parts.translater_hpa, event) for event in range(count)]
+    def _messages(self, count: int) -> list[MsiMessage]:
+        return [MsiMessage(self._parts.translater_hpa, event) for event in range(count)]
 
     def _told(self, nic: str, vf: int, reason: str, detail: str) -> None:
         self._parts.report("", f"{nic}.vf{vf}", reason, detail)

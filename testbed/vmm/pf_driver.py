@@ -8,16 +8,17 @@ RSS, header split, flow control, wake-up, MACsec, IPsec.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from testbed.errors import ConfigError, DeviceError
 from testbed.net.mac import format_mac
+from testbed.pci.access import MsiMessage, RegisterBus, SizedBus
 from testbed.spec import igb, igb_mailbox, igb_pci, pci
 from testbed.spec.igb import field, mask
 from testbed.vmm.pf_filters import Filters
 from testbed.vmm.pf_functions import Vf, VfDriverState, VfSettings
 from testbed.vmm.pf_mailbox import MailboxService
-from testbed.vmm.pf_registers import PfRegisters, RegisterBus
+from testbed.vmm.pf_registers import PfRegisters
 
 VECTOR_OTHER: Final = 0
 VECTOR_RECEIVE: Final = 1
@@ -36,26 +37,6 @@ _CAUSES: Final = mask("IMS", "LSC", "SWMB", "DOUTSYNC")
 _DEFAULT_FRAME_BYTES: Final = 1518
 
 
-class ConfigurationBus(Protocol):
-    """A function's configuration space."""
-
-    def read(self, offset: int, size_bytes: int) -> int:
-        """Return a register."""
-        ...
-
-    def write(self, offset: int, size_bytes: int, value: int) -> None:
-        """Write a register."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What an interrupt controller wants an MSI to write."""
-
-    address: int
-    data: int
-
-
 @dataclass(frozen=True)
 class PfBus:
     """The PF's register spaces, as a driver has them mapped."""
@@ -63,8 +44,8 @@ class PfBus:
     registers: RegisterBus
     messages: RegisterBus
     """The MSI-X table."""
-    configuration: ConfigurationBus
-    vf_configurations: Sequence[ConfigurationBus] = ()
+    configuration: SizedBus
+    vf_configurations: Sequence[SizedBus] = ()
     """Those of the virtual functions, where guests do not have them themselves."""
 
 
@@ -78,7 +59,7 @@ class PfDriverConfig:
     """
 
     name: str
-    vectors: Sequence[Message]
+    vectors: Sequence[MsiMessage]
     vfs: Sequence[VfSettings]
     replicate: bool = True
     uplink: bool = True

@@ -4,26 +4,13 @@ Reference: testbed/spec/igb.py. A read waits for the device, a write does not; s
 changes are kept here and read from the device once.
 """
 
-from typing import Protocol
-
 from testbed.errors import DeviceError
+from testbed.pci.access import RegisterBus
 from testbed.spec import bar_window
 from testbed.spec.igb import REGISTERS
 
 _ALL_ONES_32 = bar_window.ALL_ONES & 0xFFFF_FFFF
 _POLLS_MAX = 1_000
-
-
-class RegisterBus(Protocol):
-    """A register block of 32-bit registers."""
-
-    def read32(self, offset: int) -> int:
-        """Return a register."""
-        ...
-
-    def write32(self, offset: int, value: int) -> None:
-        """Write a register."""
-        ...
 
 
 class PfRegisters:

@@ -6,13 +6,11 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing
 
 from testbed.e1000.device import E1000
-from testbed.errors import StopRequested, VirtbedError
 from testbed.memory.segment import Segment
 from testbed.messages.control import (
-    Failed,
     Guard,
     GuestReport,
     Inspect,
@@ -38,7 +36,7 @@ from testbed.messages.entries import (
     VmmEntry,
 )
 from testbed.messages.loop import earliest
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge
 from testbed.net.port import Port
@@ -336,18 +334,6 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run the vmm until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, VmmEntry)
-    vcpus = sum(guest.vcpus for guest in entry.guests)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=vcpus + len(entry.physical) + 1)
-    try:
-        vmm = Vmm(parts, entry)
-        parts.ready()
-        try:
-            with suppress(StopRequested):
-                parts.loop.run()
-        finally:
-            vmm.close()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+    peers = sum(guest.vcpus for guest in entry.guests) + len(entry.physical) + 1
+    with process_parts(plan, descriptors, run_dir, peers) as parts, closing(Vmm(parts, entry)):
+        parts.serve()

@@ -9,8 +9,9 @@ from itertools import accumulate
 import pytest
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver
 from testbed.native import Burst, ReplaySource
+from testbed.pci.access import MsiMessage
 from testbed.spec import igb_mailbox as mbx
 from testbed.spec import igb_ring as ring
 from testbed.spec import igb_vf
@@ -141,7 +142,7 @@ def test_without_a_configuration_space_the_hypervisor_has_enabled_messages() -> 
     vm = machine()
     vm.nic.write(1, 16, 0x04, 2, 0x4)
     vm.nic.write(1, 16, 0x72, 2, 0x8000)
-    driver = vm.load(config=IgbVfConfig([Message(0x1000, n) for n in range(3)], ring_size=16))
+    driver = vm.load(config=IgbVfConfig([MsiMessage(0x1000, n) for n in range(3)], ring_size=16))
     vm.taken()
     vm.nic.received(1)
     assert (vm.taken(), driver.link_up) == ([(1, 1)], True)

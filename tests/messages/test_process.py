@@ -5,9 +5,10 @@ import tempfile
 
 import pytest
 
-from testbed.messages.control import Ready, Stop
+from testbed.errors import DeviceError, StopRequested
+from testbed.messages.control import Failed, Ready, Stop
 from testbed.messages.entries import GuestEntry, ProcessPlan, SegmentEntry
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell
 from tests.messages.conftest import NAME, Wire
 
@@ -58,15 +59,42 @@ def test_process_has_what_its_plan_grants(wire: Wire, descriptors: dict[str, int
 
 
 def test_process_says_that_it_is_ready_and_is_told_to_stop(wire: Wire, descriptors: dict[str, int]) -> None:
-    parts = ProcessParts(plan(), descriptors, wire.run_dir, peers=1)
-    bell = Bell(parts.segments["guest-b.ram"].pinned)
-    parts.doorbell(bell, NAME).ring()
-    parts.ready()
-    name, message = wire.hear()
+    heard = []
+
+    def have_it_stopped() -> bool:
+        heard.append(wire.hear())
+        wire.say(Stop(), to="guest-b")
+        del parts.loop.runnable[have_it_stopped]
+        return True
+
+    with process_parts(plan(), descriptors, wire.run_dir, peers=1) as parts:
+        bell = Bell(parts.segments["guest-b.ram"].pinned)
+        parts.doorbell(bell, NAME).ring()
+        parts.loop.runnable[have_it_stopped] = None
+        parts.serve()
+    [(name, message)] = heard
     assert (name, isinstance(message, Ready), bell.rung) == ("guest-b", True, 1)
-    wire.say(Stop(), to="guest-b")
-    parts.loop.run()
-    parts.close()
+    assert parts.context.closed
+
+
+def test_process_that_fails_says_why_and_gives_all_back(wire: Wire, descriptors: dict[str, int]) -> None:
+    with (
+        pytest.raises(DeviceError, match="no such queue"),
+        process_parts(plan(), descriptors, wire.run_dir) as parts,
+    ):
+        raise DeviceError("no such queue")
+    assert wire.hear() == ("guest-b", Failed(reason="no such queue"))
+    assert parts.context.closed
+
+
+def test_process_that_is_stopped_while_it_comes_up_leaves_in_order(
+    wire: Wire, descriptors: dict[str, int]
+) -> None:
+    def come_up(_parts: ProcessParts) -> None:
+        raise StopRequested("told to stop")
+
+    with process_parts(plan(), descriptors, wire.run_dir) as parts:
+        come_up(parts)
     assert parts.context.closed
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from testbed.address import PAGE_SIZE_BYTES, align_up
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, VfBus
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, VfBus
 from testbed.native import Burst, NicEngine, Pinned, ReplaySource
 from testbed.nic.data import NicData
 from testbed.observe.catalogue import guest_counter_names
 from testbed.observe.counters import Counters
+from testbed.pci.access import MsiMessage
 from testbed.pci.dma import ImmediatePort
 from testbed.spec import dma_request as dma
 from testbed.spec import igb_pci
@@ -156,7 +157,7 @@ class NicWorld(VfMachine):
         space = igb_pci.MSIX + 2
         self.nic.write(vf + 1, 16, space, 2, 0x8000)
         self.nic.write(vf + 1, 16, 0x04, 2, 0x4)
-        vectors = [Message(0x1000 * (vf + 1), vector) for vector in range(3)]
+        vectors = [MsiMessage(0x1000 * (vf + 1), vector) for vector in range(3)]
         bus = VfBus(registers(self.nic, vf + 1), DirectPort(self.nic, vf + 1, igb_pci.MSIX_BAR))
         config = config or IgbVfConfig(vectors, ring_size=self.ring_size)
         counters = Counters(guest_counter_names(1))

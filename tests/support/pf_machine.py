@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from testbed.nic.control import NicControl
+from testbed.pci.access import MsiMessage
 from testbed.spec import bar_window, igb_mailbox, igb_pci, igb_vf
-from testbed.vmm.pf_driver import Message, PfBus, PfDriver, PfDriverConfig
+from testbed.vmm.pf_driver import PfBus, PfDriver, PfDriverConfig
 from testbed.vmm.pf_functions import VfSettings
 from tests.support.nic_machine import NicMachine
 
@@ -51,7 +52,7 @@ class PfMachine(NicMachine):
             DirectPort(self.nic, 0, bar_window.SPACE_CONFIGURATION),
             [DirectPort(self.nic, vf + 1, bar_window.SPACE_CONFIGURATION) for vf in range(len(settings))],
         )
-        config = PfDriverConfig("nic0", [Message(0, vector) for vector in range(3)], settings, replicate)
+        config = PfDriverConfig("nic0", [MsiMessage(0, vector) for vector in range(3)], settings, replicate)
         self.driver = PfDriver(bus, config, self.clock, self.links.append, self._report)
         if start:
             self.driver.start()

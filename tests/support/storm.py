@@ -9,7 +9,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -21,7 +20,6 @@ from launcher.run import Run
 from launcher.rundir import Holder, claim
 from launcher.watcher import Watcher
 from testbed.address import PAGE_SIZE_BYTES
-from testbed.errors import StopRequested, VirtbedError
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.irqbench.hypervisor import EVENTS, Hypervisor, Shared
 from testbed.irqbench.source import Source, quantile
@@ -29,7 +27,6 @@ from testbed.irqbench.vcpu import StampingVcpu
 from testbed.memory.host import FrameAllocator
 from testbed.memory.segment import Segment
 from testbed.memory.tables import Attributes, TableBuilder
-from testbed.messages.control import Failed
 from testbed.messages.entries import (
     DmaEntry,
     DmaFunctionEntry,
@@ -40,7 +37,7 @@ from testbed.messages.entries import (
     SegmentEntry,
     VpeEntry,
 )
-from testbed.messages.process import ProcessParts
+from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, Pinned, SharedWords, VpePort
 from testbed.observe.catalogue import iommu_counter_names
 from testbed.observe.counters import segment_bytes
@@ -321,14 +318,6 @@ def main(plan: ProcessPlan, descriptors: dict[str, int], run_dir: str) -> None:
     """Run one of the processes until it is told to stop."""
     entry = plan.entry
     assert isinstance(entry, IrqBenchEntry)
-    parts = ProcessParts(plan, descriptors, run_dir, peers=4)
-    try:
-        with suppress(StopRequested):
-            _PARTS[plan.name](parts, entry)
-            parts.ready()
-            parts.loop.run()
-    except VirtbedError as error:
-        parts.control.send(Failed(reason=str(error)))
-        raise
-    finally:
-        parts.close()
+    with process_parts(plan, descriptors, run_dir, peers=4) as parts:
+        _PARTS[plan.name](parts, entry)
+        parts.serve()

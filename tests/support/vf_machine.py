@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from testbed.address import PAGE_SIZE_BYTES
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, Message, VfBus
+from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, VfBus
 from testbed.native import Pinned
 from testbed.observe.catalogue import guest_counter_names
 from testbed.observe.counters import Counters
+from testbed.pci.access import MsiMessage
 from testbed.spec import bar_window, igb_pci
 from testbed.vmm.pf_functions import VfSettings
 from tests.support.pf_machine import DirectPort, PfMachine, registers
@@ -51,7 +52,7 @@ class VfMachine(PfMachine):
 
     def load(self, vf: int = 0, config: IgbVfConfig | None = None) -> IgbVfDriver:
         """Load a driver on a virtual function, as a guest does."""
-        vectors = [Message(0x1000 * (vf + 1), vector) for vector in range(3)]
+        vectors = [MsiMessage(0x1000 * (vf + 1), vector) for vector in range(3)]
         counters = Counters(guest_counter_names(1))
         bus = VfBus(
             registers(self.nic, vf + 1),

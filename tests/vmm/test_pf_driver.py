@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from testbed.errors import ConfigError, DeviceError
 from testbed.nic.switch_state import QueueMode, UnicastFilter, VlanInsertion
+from testbed.pci.access import RegisterBus
 from testbed.spec import igb_mailbox as mbx
 from testbed.spec import igb_vf
 from testbed.spec.igb import mask
 from testbed.vmm.pf_driver import MISBEHAVIOUR_NS, PfDriver
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_mailbox import BURST_MESSAGES, WINDOW_NS
-from testbed.vmm.pf_registers import RegisterBus
 from tests.support.nic_machine import MAC
 from tests.support.pf_machine import ACK, REQ, VF_MACS, VFU, PfMachine, mac_words
 

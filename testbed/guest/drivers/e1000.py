@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.tail_queue import RegisterBus, TailQueue
+from testbed.guest.drivers.tail_queue import TailQueue
 from testbed.native import E1000RxDriver, E1000TxDriver, Pinned
 from testbed.observe.counters import Counters
+from testbed.pci.access import RegisterBus
 from testbed.spec import e1000_eeprom as eeprom
 from testbed.spec import e1000_phy as phy
 from testbed.spec.e1000 import (

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import Arrived
 from testbed.guest.drivers.igbvf_mailbox import VfMailbox
-from testbed.guest.drivers.tail_queue import RegisterBus, TailQueue
+from testbed.guest.drivers.tail_queue import TailQueue
 from testbed.messages.doorbell import Doorbell
 from testbed.native import (
     Burst,
@@ -31,6 +31,7 @@ from testbed.native import (
     TailDoorbell,
 )
 from testbed.observe.counters import Counters
+from testbed.pci.access import MsiMessage, RegisterBus, SizedBus
 from testbed.spec import igb, igb_mailbox, igb_pci, pci
 from testbed.spec.igb import RING_DESCRIPTORS_MAX, RING_DESCRIPTORS_MULTIPLE
 from testbed.spec.igb_ring import DESC_BYTES, ETHERNET_HEADER_BYTES, FCS_BYTES, VLAN_TAG_BYTES
@@ -55,14 +56,6 @@ _ENABLE: Final = mask("RXDCTL", "ENABLE")
 _DEFAULT_FRAME_BYTES: Final = 1518
 
 
-class ConfigurationBus(Protocol):
-    """The function's configuration space."""
-
-    def write(self, offset: int, size_bytes: int, value: int) -> None:
-        """Write a register."""
-        ...
-
-
 class DmaPiece(Protocol):
     """Memory that both the driver and the device can reach."""
 
@@ -85,14 +78,6 @@ class DmaMemory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What the interrupt controller wants an MSI to write."""
-
-    address: int
-    data: int
-
-
 @dataclass(frozen=True)
 class SendTail:
     """The transmit tail register for native code to write, and the doorbell that this rings."""
@@ -111,7 +96,7 @@ class VfBus:
 
     registers: RegisterBus
     messages: RegisterBus
-    configuration: ConfigurationBus | None = None
+    configuration: SizedBus | None = None
     send_tail: "SendTail | None" = None
 
 
@@ -124,7 +109,7 @@ class IgbVfConfig:
     before TDT is written. vlans: those that it joins. all_multicast: take every multicast frame.
     """
 
-    vectors: Sequence[Message] = ()
+    vectors: Sequence[MsiMessage] = ()
     ring_size: int = 1024
     mtu: int = 1500
     throttle_us: int = 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from testbed.errors import DeviceError
-from testbed.guest.drivers.tail_queue import RegisterBus
+from testbed.pci.access import RegisterBus
 from testbed.spec import igb_mailbox
 from testbed.spec.igb_vf import REGISTERS, mask
 

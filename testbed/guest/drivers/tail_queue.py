@@ -3,27 +3,16 @@
 Reference: 8254x SDM §3.2 and §3.4; 82576 datasheet (320961) §7.1 and §7.2. Not modelled: more than one pair.
 """
 
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from testbed.guest.drivers.driver import SteppedQueue
 from testbed.native import Burst, SlotRxDriver, SlotTxDriver, Watched
 from testbed.observe.counters import Counters
+from testbed.pci.access import RegisterBus
 
 _COUNTED: Final = ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
 _REFILL_BATCH: Final = 16
 """Buffers that are given back at a time: each time is a register write."""
-
-
-class RegisterBus(Protocol):
-    """The device's register block."""
-
-    def read32(self, offset: int) -> int:
-        """Return a register."""
-        ...
-
-    def write32(self, offset: int, value: int) -> None:
-        """Write a register."""
-        ...
 
 
 class TailQueue(SteppedQueue):

@@ -13,7 +13,6 @@ from itertools import cycle
 from typing import Final, Protocol
 
 from testbed.address import GUEST_RAM_GPA, PAGE_SIZE_BYTES
-from testbed.guest.drivers.igbvf import Message
 from testbed.guest.workloads.hostile_function import (
     BROADCAST,
     NOBODY,
@@ -24,6 +23,7 @@ from testbed.guest.workloads.hostile_function import (
 )
 from testbed.messages.attack import AttackEntry
 from testbed.net.mac import parse_mac
+from testbed.pci.access import MsiMessage
 from testbed.spec import igb_mailbox
 from testbed.spec.flow import FRAME_BYTES_MIN
 from testbed.spec.igb_ring import (
@@ -81,7 +81,7 @@ class Move:
     """Where the head is written back, 0: nowhere."""
     tail: int | None = None
     """What TDT is set to, where that is not behind the descriptors."""
-    message: Message | None = None
+    message: MsiMessage | None = None
     leaks: bool = False
     """A descriptor that comes back done would have sent memory of others."""
 
@@ -272,13 +272,13 @@ def _dma(at: int, frames: _Frames) -> list[Move]:
 
 def _writes(at: int, frames: _Frames) -> list[Move]:
     head = Move((data(frames.own, FRAME_BYTES_MIN),), head=at)
-    return [head, Move(message=Message(at + 8, _WORDS))]
+    return [head, Move(message=MsiMessage(at + 8, _WORDS))]
 
 
 def _window(msi_gpa: int, frames: _Frames) -> list[Move]:
     """Read the page of messages, and write into it what is no message of this function."""
-    others = [Move(message=Message(msi_gpa + offset, _WORDS)) for offset in (0, PAGE_SIZE_BYTES - 4)]
-    return [*_dma(msi_gpa, frames), *others, Move(message=Message(msi_gpa + _TRANSLATER, _EVENT_BEYOND))]
+    others = [Move(message=MsiMessage(msi_gpa + offset, _WORDS)) for offset in (0, PAGE_SIZE_BYTES - 4)]
+    return [*_dma(msi_gpa, frames), *others, Move(message=MsiMessage(msi_gpa + _TRANSLATER, _EVENT_BEYOND))]
 
 
 def _context() -> bytes:

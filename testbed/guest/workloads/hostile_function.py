@@ -9,7 +9,8 @@ from itertools import cycle
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
-from testbed.guest.drivers.igbvf import DmaMemory, Message, VfBus
+from testbed.guest.drivers.igbvf import DmaMemory, VfBus
+from testbed.pci.access import MsiMessage
 from testbed.spec import pci
 from testbed.spec.flow import ETHERTYPE_EXPERIMENTAL, FRAME_BYTES_MIN
 from testbed.spec.igb import REGISTERS as PF_REGISTERS
@@ -118,7 +119,7 @@ class HostileFunction:
 
     # messages
 
-    def aim(self, message: Message, vector: int = 0) -> None:
+    def aim(self, message: MsiMessage, vector: int = 0) -> None:
         """Have a vector write a word to any address."""
         at = vector * pci.MSIX_ENTRY.size
         if vector not in self._messages:
