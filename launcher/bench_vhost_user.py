@@ -148,9 +148,9 @@ def _rate(run: Run, directory: Path, settings: Settings) -> float:
     with hugepages(dpdk.HUGEPAGES) as huge:
         sender = dpdk.send_to(_peer(settings), directory / SOCKET, directory, huge)
         try:
-            time.sleep(dpdk.SETTLE_SECONDS)
+            sender.work(dpdk.SETTLE_SECONDS)
             before, began_ns = taken()
-            time.sleep(settings.seconds)
+            sender.work(settings.seconds)
             after, ended_ns = taken()
         finally:
             sender.close()

@@ -13,19 +13,18 @@ import errno
 import fcntl
 import os
 import stat
-import time
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import msgspec
 
 from testbed.errors import ConfigError, MachineError
+from testbed.messages.patience import awaited
 
 PARENT_VARIABLE: Final = "VIRTBED_RUN_DIR"
 LOCK_NAME: Final = "lock"
 ENDING_SECONDS: Final = 2.0
 """How long a run whose launcher is gone may take to leave the directory."""
-_ENDING_POLL_SECONDS: Final = 0.01
 _PRIVATE_MODE: Final = 0o700
 
 
@@ -145,23 +144,28 @@ def claim(holder: Holder) -> RunDirectory:
     safe.
     """
     path = _checked_parent() / holder.name
-    deadline = time.monotonic() + ENDING_SECONDS
-    while True:
-        path.mkdir(mode=_PRIVATE_MODE, exist_ok=True)
-        lock = _try_lock(path)
-        if lock is not None:
-            break
-        other = _read_holder(path)
-        if time.monotonic() > deadline or (other is not None and _alive(other.pid)):
-            pid = f" (pid {other.pid})" if other else ""
-            raise ConfigError(
-                f"topology {holder.name} is already running{pid}; end it with: virtbed down {holder.name}"
-            )
-        time.sleep(_ENDING_POLL_SECONDS)
+    lock = awaited(lambda: _lock_unless_it_lives(path), ENDING_SECONDS)
+    if lock is None:
+        raise _running(path)
     _empty(path)
     os.truncate(lock, 0)
     os.pwrite(lock, msgspec.json.encode(holder), 0)
     return RunDirectory(path, lock)
+
+
+def _lock_unless_it_lives(path: Path) -> int | None:
+    """Return the lock of a directory that is made where there is none; None: a run is leaving it."""
+    path.mkdir(mode=_PRIVATE_MODE, exist_ok=True)
+    lock = _try_lock(path)
+    if lock is None and (other := _read_holder(path)) is not None and _alive(other.pid):
+        raise _running(path)
+    return lock
+
+
+def _running(path: Path) -> ConfigError:
+    other = _read_holder(path)
+    pid = f" (pid {other.pid})" if other else ""
+    return ConfigError(f"topology {path.name} is already running{pid}; end it with: virtbed down {path.name}")
 
 
 def _empty(path: Path) -> None:
@@ -205,9 +209,7 @@ def find(name: str) -> Holder:
 
 def wait_until_free(name: str) -> None:
     """Wait until the topology called `name` has left its directory, for `ENDING_SECONDS` at most."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    while _is_held(path_of(name)) and time.monotonic() < deadline:
-        time.sleep(_ENDING_POLL_SECONDS)
+    awaited(lambda: not _is_held(path_of(name)), ENDING_SECONDS)
 
 
 def clean() -> list[Path]:

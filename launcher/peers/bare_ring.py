@@ -6,21 +6,17 @@ of the processes. Not modelled: packed rings; the bare ring is the same limit fo
 """
 
 import argparse
-import contextlib
 import mmap
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
 from launcher import prctl
-from launcher.forkclient import environment
 from launcher.peers import Shape
-from testbed.errors import MachineError
+from launcher.peers.crew import crew
 from testbed.native import BareRing, Pinned
 
 ROLES: Final[Mapping[Shape, Sequence[int]]] = {
@@ -30,10 +26,8 @@ ROLES: Final[Mapping[Shape, Sequence[int]]] = {
 }
 """What each process does, by the shape of the path; the back end first."""
 ANY_CPU: Final = -1
-FIRST_FRAME_SECONDS: Final = 10.0
 SETTLE_SECONDS: Final = 0.05
-_LOOK_SECONDS: Final = 0.001
-_NS_PER_SECOND: Final = 1e9
+_COUNT_MODULUS: Final = 1 << 64
 
 
 @dataclass(frozen=True)
@@ -57,45 +51,19 @@ def measure(shape: Shape, told: Ring, seconds: float, cpus: Sequence[int] = ()) 
         os.ftruncate(descriptor, size_bytes)
         ring = BareRing(Pinned(mmap.mmap(descriptor, size_bytes)), told.queue_size, told.frame_bytes)
         ring.prepare()
-        with _processes(descriptor, ring, told, zip_longest(ROLES[shape], cpus, fillvalue=ANY_CPU)):
-            _until_first_frame(ring)
-            return _rate(ring, seconds)
+        places = zip_longest(ROLES[shape], cpus, fillvalue=ANY_CPU)
+        commands = [_command(descriptor, told, roles, cpu) for roles, cpu in places]
+        with crew("the bare ring", commands, descriptor, ring.stop) as ours:
+            ours.until_first(lambda: ring.frames, "frame")
+            ours.pause(SETTLE_SECONDS)
+            return ours.rate(lambda: ring.frames, seconds, _COUNT_MODULUS)
     finally:
         os.close(descriptor)
 
 
-def _until_first_frame(ring: BareRing) -> None:
-    deadline = time.monotonic() + FIRST_FRAME_SECONDS
-    while not ring.frames:
-        if time.monotonic() > deadline:
-            raise MachineError(f"no frame passed the bare ring within {FIRST_FRAME_SECONDS:g} s")
-        time.sleep(_LOOK_SECONDS)
-    time.sleep(SETTLE_SECONDS)
-
-
-def _rate(ring: BareRing, seconds: float) -> float:
-    begun_ns, before = time.monotonic_ns(), ring.frames
-    time.sleep(seconds)
-    frames, elapsed_ns = ring.frames - before, time.monotonic_ns() - begun_ns
-    return frames * _NS_PER_SECOND / elapsed_ns
-
-
-@contextlib.contextmanager
-def _processes(
-    descriptor: int, ring: BareRing, told: Ring, places: Iterable[tuple[int, int]]
-) -> Iterator[None]:
-    numbers = (descriptor, os.getpid(), told.queue_size, told.frame_bytes, told.in_flight)
-    command = [sys.executable, "-P", "-m", "launcher.peers.bare_ring", *map(str, numbers)]
-    started = [
-        subprocess.Popen([*command, str(roles), str(cpu)], pass_fds=(descriptor,), env=environment())
-        for roles, cpu in places
-    ]
-    try:
-        yield
-    finally:
-        ring.stop()
-        for process in started:
-            process.wait()
+def _command(descriptor: int, told: Ring, roles: int, cpu: int) -> Sequence[str]:
+    numbers = (descriptor, os.getpid(), told.queue_size, told.frame_bytes, told.in_flight, roles, cpu)
+    return [sys.executable, "-P", "-m", "launcher.peers.bare_ring", *map(str, numbers)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

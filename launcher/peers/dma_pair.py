@@ -6,20 +6,17 @@ the two. Not modelled: refusals, MSIs; between processes every translation is in
 """
 
 import argparse
-import contextlib
 import mmap
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from launcher import prctl
-from launcher.forkclient import environment
+from launcher.peers.crew import crew
 from testbed.address import BLOCK_SIZE_BYTES, PAGE_SIZE_BYTES, align_up
-from testbed.errors import MachineError
 from testbed.memory.guest import GuestMemory
 from testbed.memory.host import FrameAllocator, HostMemory
 from testbed.memory.segment import Segment
@@ -44,8 +41,7 @@ _DEVICE_MEMORY: Final = _RING_BYTES + PAGE_SIZE_BYTES
 _DEVICE_BYTES: Final = SLOTS * FRAME_BYTES_MAX
 _RAM: Final = align_up(_DEVICE_MEMORY + _DEVICE_BYTES, BLOCK_SIZE_BYTES)
 SHARED_BYTES: Final = _RAM + BLOCK_SIZE_BYTES
-_FIRST_SECONDS: Final = 10.0
-_NS_PER_SECOND: Final = 1e9
+_COUNT_MODULUS: Final = 1 << 32
 ROLES: Final = ("iommu", "device")
 
 
@@ -80,6 +76,10 @@ class Shared:
     def completed(self) -> int:
         """How many requests were dealt with, modulo 2 to the power of 32."""
         return SharedWords(self.ring).load32(d.DMA_RING_HEAD.offset("completed"))
+
+    def stop(self) -> None:
+        """Have both processes end."""
+        SharedWords(self.ring).store32(_STOP, 1)
 
 
 def fill(requester: DmaRequester, frame_bytes: int) -> None:
@@ -172,44 +172,17 @@ def requests_per_second(frame_bytes: int, seconds: float) -> float:
     try:
         os.ftruncate(descriptor, SHARED_BYTES)
         shared = Shared(mmap.mmap(descriptor, SHARED_BYTES))
-        with _processes(descriptor, shared, frame_bytes):
-            _until_first(shared)
-            return _rate(shared, seconds)
+        commands = [_command(descriptor, frame_bytes, role) for role in ROLES]
+        with crew("the DMA ring", commands, descriptor, shared.stop) as ours:
+            ours.until_first(lambda: shared.completed, "request")
+            return ours.rate(lambda: shared.completed, seconds, _COUNT_MODULUS)
     finally:
         os.close(descriptor)
 
 
-def _until_first(shared: Shared) -> None:
-    deadline = time.monotonic() + _FIRST_SECONDS
-    while not shared.completed:
-        if time.monotonic() > deadline:
-            raise MachineError(f"no DMA request was served within {_FIRST_SECONDS:g} s")
-        time.sleep(0.001)
-
-
-def _rate(shared: Shared, seconds: float) -> float:
-    begun_ns, before, total = time.monotonic_ns(), shared.completed, 0
-    end_ns = begun_ns + int(seconds * _NS_PER_SECOND)
-    while time.monotonic_ns() < end_ns:
-        time.sleep(min(seconds, 0.5))
-        now = shared.completed
-        total, before = total + (now - before) % (1 << 32), now
-    return total * _NS_PER_SECOND / (time.monotonic_ns() - begun_ns)
-
-
-@contextlib.contextmanager
-def _processes(descriptor: int, shared: Shared, frame_bytes: int) -> Iterator[None]:
+def _command(descriptor: int, frame_bytes: int, role: str) -> Sequence[str]:
     numbers = (descriptor, os.getpid(), frame_bytes)
-    command = [sys.executable, "-P", "-m", "launcher.peers.dma_pair", *map(str, numbers)]
-    started = [
-        subprocess.Popen([*command, role], pass_fds=(descriptor,), env=environment()) for role in ROLES
-    ]
-    try:
-        yield
-    finally:
-        SharedWords(shared.ring).store32(_STOP, 1)
-        for process in started:
-            process.wait()
+    return [sys.executable, "-P", "-m", "launcher.peers.dma_pair", *map(str, numbers), role]
 
 
 def _be_iommu(shared: Shared, words: SharedWords) -> None:

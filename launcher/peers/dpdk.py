@@ -150,9 +150,9 @@ def _rate(processes: Sequence[tuple[_Role, Testpmd]], peer: Peer, seconds: float
         if role.mode == "txonly":
             testpmd.start()
     counted = next(t for role, t in processes if role.mode == "rxonly" or role.name == "guest")
-    time.sleep(SETTLE_SECONDS)
+    counted.work(SETTLE_SECONDS)
     before = counted.stats()
-    time.sleep(seconds)
+    counted.work(seconds)
     rate = _between(before, counted.stats())
     if not rate:
         raise MachineError(f"{PROGRAM}: no frame passed ({peer})")

@@ -89,6 +89,12 @@ class Testpmd:
         self._say(f"set burst tx delay 1 retry {times}")
         self._expect(PROMPT)
 
+    def work(self, seconds: float) -> None:
+        """Let it do what it does for a time. Raises MachineError as soon as it ends."""
+        with self._new:
+            if self._new.wait_for(lambda: not self._reader.is_alive(), seconds):
+                raise self._failed(f"ended within {seconds:g} s")
+
     def stats(self, port: int = 0) -> Stats:
         """Return a port's counters."""
         self._say(f"show port stats {port}")

@@ -9,17 +9,16 @@ import os
 import select
 import socket
 import stat
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from testbed.errors import GuestError, MachineError, PeerGone
+from testbed.messages.patience import awaited
 from testbed.spec.vhost_user import DESCRIPTORS_MAX
 
 PATH_BYTES_MAX: Final = 107
 """unix(7): sun_path has 108 bytes with the zero at its end."""
-_RETRY_SECONDS: Final = 0.02
 
 
 class PeerSocket:
@@ -119,11 +118,9 @@ def connect(path: str) -> PeerSocket | None:
 
 def connect_within(path: str, seconds: float) -> PeerSocket:
     """Connect to a peer, waiting for it to listen. Raises MachineError where it does not within that time."""
-    until = time.monotonic() + seconds
-    while (connection := connect(path)) is None:
-        if time.monotonic() > until:
-            raise MachineError(f"nobody listens at {path} within {seconds:g} s: start the back end first")
-        time.sleep(_RETRY_SECONDS)
+    connection = awaited(lambda: connect(path), seconds)
+    if connection is None:
+        raise MachineError(f"nobody listens at {path} within {seconds:g} s: start the back end first")
     return connection
 
 

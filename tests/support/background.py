@@ -1,6 +1,5 @@
 """A topology that is up in the background while a test talks to it from outside."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,10 +11,11 @@ from launcher.result import Result
 from launcher.rundir import wait_until_free
 from launcher.service import CounterStatus, Ps, Stats, TopologyStatus
 from launcher.topology import parse_topology
+from testbed.messages.patience import awaited
 
 PATIENCE_SECONDS: Final = 60.0
 """A safety net only."""
-_LOOK_SECONDS: Final = 0.02
+STILL_SECONDS: Final = 0.2
 
 
 class Background:
@@ -38,11 +38,9 @@ class Background:
 
     def settled(self, name: str) -> int:
         """Return a counter once it stands still for a while."""
-        seen, since = self.count(name), time.monotonic()
-        while time.monotonic() - since < 10 * _LOOK_SECONDS:
-            time.sleep(_LOOK_SECONDS)
-            if (now := self.count(name)) != seen:
-                seen, since = now, time.monotonic()
+        seen = self.count(name)
+        while awaited(lambda: self.count(name) != seen, STILL_SECONDS):  # noqa: B023 used at once
+            seen = self.count(name)
         return seen
 
     def down(self) -> Result:
@@ -54,7 +52,4 @@ class Background:
 
 def until(holds: Callable[[], bool], what: str) -> None:
     """Wait for something that another process does; fail where it never does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(_LOOK_SECONDS)
+    assert awaited(holds, PATIENCE_SECONDS), f"never: {what}"

@@ -81,6 +81,11 @@ class Peer:
     def babble(self) -> None:
         self._socket.send(b"{not a message")
 
+    def leave(self) -> None:
+        """Close the socket once all that was said is on its way."""
+        self._socket.close()
+        zmq.Context.instance().term()
+
     def hear(self) -> ToProcess:
         message: ToProcess = msgspec.json.decode(self._socket.recv(), type=ToProcess)
         return message
@@ -149,7 +154,7 @@ def _on(peer: Peer, message: ToProcess) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if peer.name.startswith("fails"):
         peer.say(Failed(reason="the capture is unreadable"))
-        time.sleep(0.05)
+        peer.leave()
         sys.exit(3)
     if peer.name.startswith("babbles"):
         peer.babble()
