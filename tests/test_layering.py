@@ -13,7 +13,7 @@ import pytest
 ROOT: Final = Path(__file__).parents[1]
 FILES: Final = sorted(path for top in ("testbed", "launcher") for path in (ROOT / top).rglob("*.py"))
 
-L0: Final = frozenset({"address", "errors", "spec", "native"})
+L0: Final = frozenset({"address", "budget", "errors", "spec", "native"})
 L1: Final = frozenset({"memory", "observe"})
 L2: Final = frozenset({"messages", "interrupts", "pci", "net"})
 DEVICE_SIDES: Final = frozenset({"virtio", "e1000", "nic", "iommu.client", "iommu.virtual"})
@@ -21,6 +21,7 @@ DEVICE_SIDES: Final = frozenset({"virtio", "e1000", "nic", "iommu.client", "iomm
 
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "address": frozenset(),
+    "budget": frozenset(),
     "errors": frozenset(),
     "spec": frozenset({"address"}),
     "native": frozenset(),

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
+from testbed.budget import TokenBucket
 from testbed.errors import MemoryFault
 from testbed.iommu.ats import AtsStatus
 from testbed.iommu.events import Request
@@ -63,27 +64,6 @@ class ServiceCounts:
 
 
 @dataclass(slots=True)
-class RefusalBudget:
-    """A bucket of refusals that fills with time."""
-
-    left: int = REFUSALS_BURST
-    filled_ns: int = 0
-
-    def spend(self, now_ns: int) -> None:
-        """Take one."""
-        gained = (now_ns - self.filled_ns) // REFUSAL_NS
-        if self.left + gained >= REFUSALS_BURST:
-            self.left, self.filled_ns = REFUSALS_BURST, now_ns
-        else:
-            self.left, self.filled_ns = self.left + gained, self.filled_ns + gained * REFUSAL_NS
-        self.left -= 1
-
-    def due_ns(self) -> int | None:
-        """Return when there is one again, None where there is one now."""
-        return None if self.left > 0 else self.filled_ns + (1 - self.left) * REFUSAL_NS
-
-
-@dataclass(slots=True)
 class DmaService:
     """One ring's requests, from the IOMMU's side."""
 
@@ -97,7 +77,7 @@ class DmaService:
     counts: ServiceCounts = field(default_factory=ServiceCounts)
     broken: bool = False
     """The requester published an index that cannot be; its ring is dead."""
-    _budget: RefusalBudget = field(default_factory=RefusalBudget)
+    _budget: TokenBucket = field(default_factory=lambda: TokenBucket(REFUSALS_BURST, REFUSAL_NS))
     _paused: bool = False
 
     def serve(self) -> bool:
@@ -241,7 +221,7 @@ class DmaService:
         return status
 
     def _spend(self) -> None:
-        self._budget.spend(self.clock_ns())
+        self._budget.spend(1, self.clock_ns())
         if self._budget.due_ns() is not None:
             self._paused, self.server.active = True, False
             self.counts.paused += 1

@@ -23,7 +23,7 @@ from testbed.nic.arrivals import WireArrivals
 from testbed.nic.control import NicConfig, NicControl
 from testbed.nic.data import NicData
 from testbed.nic.link import LOOK_NS, Link
-from testbed.pci.bar_window import AccessBudget, Completer
+from testbed.pci.bar_window import Completer, access_budget
 from testbed.spec import bar_window, dma_area, igb_pci, wire
 from testbed.spec.igb import VFS_MAX
 
@@ -152,7 +152,7 @@ class Nic:
         bell = self._ringer(Bell(page, bar_window.BELL_TO_DRIVER), window.process)
         spaces = None if window.function is None else _BAR_SPACES
         # the hypervisor is trusted, guests are not
-        budget = None if window.function is None else AccessBudget()
+        budget = None if window.function is None else access_budget()
         completer = Completer(page, self.control, bell.ring, window.function, spaces, budget)
         reached = range(VFS_MAX + 1) if window.function is None else (window.function,)
         for function in reached:

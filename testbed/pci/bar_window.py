@@ -9,9 +9,9 @@ write combining, accesses that cross a register.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from testbed.budget import TokenBucket
 from testbed.native import BarCompleter, BarRequester, Bell, DoorbellWord, Pinned, TailDoorbell
 from testbed.spec import bar_window as spec
 
@@ -20,6 +20,9 @@ _PATIENCE_WITH_GONE_NS: Final = 1_000_000
 """How long a device that did not answer is waited for the next time."""
 _WRITES_A_STEP: Final = 64
 """Register writes that one step takes from one window, so that a flood of them delays nobody for long."""
+_ACCESSES_BURST: Final = 1024
+_ACCESS_NS: Final = 40_000
+"""One more access is allowed after each such time."""
 
 
 class Wait(Protocol):
@@ -136,29 +139,14 @@ class BarPort:
         self._requester.write(self._function, self._space, offset, size_bytes, value)
 
 
-@dataclass(slots=True)
-class AccessBudget:
-    """How many register accesses a driver may make: a bucket that fills with time.
+def access_budget() -> TokenBucket:
+    """Return how many register accesses a driver may make that is not trusted.
 
     Doorbells are none. A driver that comes up makes a few hundred accesses, one that runs a few for each
     time that it sleeps. Who makes more is waited for by its own posted writes, which find no room, as writes
     find no credits where a real device is slower than its driver.
     """
-
-    burst: int = 1024
-    access_ns: int = 40_000
-    """One more access is allowed after each such time."""
-    left: int = 1024
-    filled_ns: int = 0
-
-    def available(self, now_ns: int) -> int:
-        """Return how many accesses may be made now."""
-        gained = (now_ns - self.filled_ns) // self.access_ns
-        if self.left + gained >= self.burst:
-            self.left, self.filled_ns = self.burst, now_ns
-        else:
-            self.left, self.filled_ns = self.left + gained, self.filled_ns + gained * self.access_ns
-        return self.left
+    return TokenBucket(_ACCESSES_BURST, _ACCESS_NS)
 
 
 class Completer:
@@ -181,7 +169,7 @@ class Completer:
         ring: Callable[[], None],
         function: int | None = None,
         spaces: frozenset[int] | None = None,
-        budget: AccessBudget | None = None,
+        budget: TokenBucket | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.watched = BarCompleter(window, function)
@@ -219,7 +207,7 @@ class Completer:
         """Return when accesses that wait for the budget may be made, None where none does."""
         if self.watched.active or self._budget is None:
             return None
-        return self._budget.filled_ns + self._budget.access_ns
+        return self._budget.due_ns() or 0
 
     def resume(self, now_ns: int) -> None:
         """Go on with accesses that waited for the budget, where it allows that."""
@@ -234,8 +222,8 @@ class Completer:
     def _spend(self, accesses: int) -> None:
         if self._budget is None:
             return
-        self._budget.left -= accesses
-        if self._budget.left <= 0 and self.watched.active:
+        self._budget.spend(accesses, self._clock_ns())
+        if self._budget.due_ns() is not None and self.watched.active:
             self.watched.active, self.watched.paused = False, True
             self.throttled += 1
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.budget import TokenBucket
 from testbed.native import Bell, DoorbellWord, Pinned, SharedWords
-from testbed.pci.bar_window import AccessBudget, BarPort, Completer, Requester, target_word
+from testbed.pci.bar_window import BarPort, Completer, Requester, target_word
 from testbed.spec import bar_window as spec
 from tests.support.recorders import ManualClock
 
@@ -160,7 +161,7 @@ def test_flood_of_writes_is_taken_in_limited_steps(ends: Ends) -> None:
 
 def budgeted(ends: Ends, burst: int = 100) -> Completer:
     """Return a completer of the same window with a budget."""
-    budget = AccessBudget(burst, access_ns=1000, left=burst)
+    budget = TokenBucket(burst, token_ns=1000)
     return Completer(ends.page, ends.registers, lambda: None, 1, budget=budget, clock_ns=ends.clock)
 
 
