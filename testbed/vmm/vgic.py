@@ -16,7 +16,7 @@ from testbed.observe.counters import Counters
 from testbed.spec import gic
 from testbed.spec import gic_registers as registers
 from testbed.spec.lpi import LPI_FIRST, VLPIS
-from testbed.vmm.vgic_bank import Bank, bits
+from testbed.vmm.vgic_bank import Bank
 from testbed.vmm.vgic_cpu import FaultReport, VgicCpu
 from testbed.vmm.vgic_timer import VirtualTimer
 
@@ -167,14 +167,13 @@ class Vgic:
 
     def set_spis_active(self, members: int, active: bool) -> None:
         """Write GICD_ISACTIVER or ICACTIVER; what is active nowhere becomes so where it is routed."""
-        for number in bits(members):
-            bit = 1 << number
-            owner = next(
-                (cpu for cpu in self.cpus if cpu.spi_active & bit or cpu.lists(self.spis, bit)), None
-            )
-            cpu = owner or self._targets[number]
-            if cpu is not None:
-                cpu.set_active(self.spis, bit, active)
+        left = members
+        for cpu in self.cpus:
+            held = left & cpu.held_spis
+            cpu.set_active(self.spis, held, active)
+            left &= ~held
+        for cpu in self.cpus:
+            cpu.set_active(self.spis, left & cpu.spi_mask, active)
         self.spis_changed(members)
 
     def groups_changed(self, groups: int) -> None:

@@ -22,7 +22,7 @@ from testbed.observe.counters import Counters
 from testbed.spec import gic
 from testbed.spec import trace as events
 from testbed.spec.lpi import LPI_FIRST, VLPIS
-from testbed.vmm.vgic_bank import LEVELS, Bank, LpiBank, bits
+from testbed.vmm.vgic_bank import LEVELS, Bank, LpiBank
 
 _GROUP_LSB: Final = gic.LR_GROUP.lsb
 _PRIORITY_LSB: Final = gic.LR_PRIORITY.lsb
@@ -33,6 +33,7 @@ _GROUP_ENABLES: Final = gic.VMCR_VENG0.mask | gic.VMCR_VENG1.mask
 _GROUP_ENABLED: Final = (gic.HCR_VGRP0EIE.mask, gic.HCR_VGRP1EIE.mask)
 _NOTHING_LEFT: Final = (_EN,)
 """ICH_HCR where everything is in list registers: no maintenance interrupt is needed."""
+_ENDED_MAX: Final = gic.HCR_EOICOUNT.get(gic.HCR_EOICOUNT.mask)
 _SORTED_MAX: Final = 32
 """So many are sorted faster than every priority is looked at."""
 _BY_KEY: Final = itemgetter(0)
@@ -118,7 +119,7 @@ class VgicCpu:
         """Which vCPU it is, for whoever traces (`process_number`)."""
         self.slots: list[Slot] = []
         self.spilled: list[tuple[Bank, int]] = []
-        """Active interrupts without a list register, best first."""
+        """Active interrupts without a list register, best first: as many of them as EOIcount can tell of."""
         self._stored: tuple[int, ...] = ()
         self.is_out: Callable[[], bool] = lambda: False
         """An exit of the vCPU waits for its answer."""
@@ -255,10 +256,10 @@ class VgicCpu:
         active = bool(state & gic.STATE_ACTIVE) if slot.active is None else slot.active
         self._set_active(bank, bit, active)
 
-    def _set_active(self, bank: Bank, bit: int, active: bool) -> None:
-        bank.active = bank.active | bit if active else bank.active & ~bit
+    def _set_active(self, bank: Bank, members: int, active: bool) -> None:
+        bank.active = bank.active | members if active else bank.active & ~members
         if bank is self._shared.spis:
-            self.spi_active = self.spi_active | bit if active else self.spi_active & ~bit
+            self.spi_active = self.spi_active | members if active else self.spi_active & ~members
 
     # banks to list registers
 
@@ -322,7 +323,7 @@ class VgicCpu:
         for pool in pools:
             kept = sum(bit for of, bit in chosen if of.bank is pool.bank)
             left.append(_Pool(pool.bank, 0, pool.active & ~kept))
-        return [(pool.bank, bit) for pool, bit in _ranked(left, sum(pool.count for pool in left))]
+        return [(pool.bank, bit) for pool, bit in _ranked(left, _ENDED_MAX)]
 
     def _list(self, pool: _Pool, bit: int, hardware: int) -> int:
         """Put one into a list register; return the register's image."""
@@ -356,8 +357,7 @@ class VgicCpu:
 
     def set_active(self, bank: Bank, members: int, active: bool) -> None:
         """Activate or deactivate interrupts that belong to this vCPU."""
-        for number in bits(members):
-            self._set_active(bank, 1 << number, active)
+        self._set_active(bank, members, active)
         for slot in self.slots:
             if slot.bank is bank and slot.bit & members:
                 slot.active = active
@@ -389,7 +389,13 @@ class VgicCpu:
         for slot in self.slots:
             if slot.bank is bank and slot.bit & members:
                 return True
-        return any(of is bank and bit & members for of, bit in self.spilled) if self.spilled else False
+        active = self.spi_active if bank is self._shared.spis else bank.active
+        return bool(active & members)
+
+    @property
+    def held_spis(self) -> int:
+        """SPIs that are active here or in a list register."""
+        return self.spi_active | sum(slot.bit for slot in self.slots if slot.bank is self._shared.spis)
 
     def send_sgi(self, value: int) -> None:
         """Do what a write of ICC_SGI1R_EL1 asks for, which traps."""

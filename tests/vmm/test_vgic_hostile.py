@@ -88,3 +88,18 @@ def test_sgi_storm_of_one_vcpu_leaves_another_its_own_interrupts() -> None:
         sender.send_sgi(gic.SGI_INTID.put(9) | 1 << 2)
     rig.settle()
     assert 9 in rig.take_all(2)
+
+
+def test_hostile_every_spi_active_at_once_is_kept_in_no_longer_list_than_eoicount_can_tell_of() -> None:
+    """What every further exit costs is then bounded: EOIcount has five bits (IHI 0069 §12.4, ICH_HCR_EL2)."""
+    rig, everything = VgicRig(2), (1 << 988) - 1
+    for word in range(1, 32):
+        rig.distributor.write(reg.GICD["ISACTIVER"].at(word), 4, 0xFFFF_FFFF)
+    rig.settle()
+    cpus = rig.vgic.cpus
+    assert (rig.vgic.state(rig.vgic.spis)[1], cpus[0].held_spis) == (everything, everything)
+    assert (len(cpus[0].slots), len(cpus[0].spilled), cpus[1].held_spis) == (4, 31, 0)
+    for word in range(1, 32):
+        rig.distributor.write(reg.GICD["ICACTIVER"].at(word), 4, 0xFFFF_FFFF)
+    rig.settle()
+    assert (rig.vgic.state(rig.vgic.spis)[1], cpus[0].held_spis, cpus[0].spilled) == (0, 0, [])
