@@ -58,6 +58,7 @@ the stack's that were several of them.
 VMM_COUNTERS: Final = (
     *_EXITS,
     "exits.unknown_address",
+    "exits.paced",
     "hypercalls.unknown",
     "interrupts.forced_exits",
     "exits.gic.read",

@@ -36,6 +36,8 @@ class Window:
     device: MmioDevice
     registers: RegisterCounts | None
     """Where its accesses are counted by register."""
+    is_paced: bool = False
+    """Accesses move no frames: what answering takes is charged to the guest (exit_pace.py)."""
 
 
 class Bus:
@@ -46,7 +48,13 @@ class Bus:
         self._windows: list[Window] = []
 
     def add(
-        self, base: int, size_bytes: int, device: MmioDevice, registers: RegisterCounts | None = None
+        self,
+        base: int,
+        size_bytes: int,
+        device: MmioDevice,
+        registers: RegisterCounts | None = None,
+        *,
+        is_paced: bool = False,
     ) -> None:
         """Put a device at a window; DeviceError where it overlaps another."""
         at = bisect_right(self._bases, base)
@@ -54,7 +62,7 @@ class Bus:
         if before_end > base or (at < len(self._bases) and base + size_bytes > self._bases[at]):
             raise DeviceError(f"a window of {size_bytes:#x} bytes at {base:#x} overlaps another device")
         self._bases.insert(at, base)
-        self._windows.insert(at, Window(base, size_bytes, device, registers))
+        self._windows.insert(at, Window(base, size_bytes, device, registers, is_paced))
 
     def find(self, address: int, size_bytes: int) -> Window | None:
         """Return the window that holds the whole access, or None."""

@@ -4,8 +4,10 @@ Reference: ESR_EL2 for a Data Abort, for HVC and for MSR from a lower Exception 
 exit qualification of an I/O instruction, Intel SDM volume 3 table 28-5; the mailbox is in
 testbed/spec/vcpu_page.py. Before a vCPU goes on, its list registers are filled. Every value in the page is
 the guest's to write, so each is checked. What no device answers reads as zero and is counted. One exit of a
-vCPU is answered a turn, so a guest that floods them delays nobody. Not modelled: exits for any other reason,
-sign extension, string I/O.
+vCPU is answered a turn, and those that take a decision in Python only while their guest has time left for
+them (exit_pace.py), so a guest that floods them delays nobody. Accesses to NICs' registers, once known, are a
+driver's way to move frames and wait for nothing. Not modelled: exits for any other reason, sign extension,
+string I/O.
 """
 
 from functools import partial
@@ -17,6 +19,7 @@ from testbed.observe.counters import WORD_BYTES, Counters
 from testbed.spec import gic
 from testbed.spec import vcpu_page as spec
 from testbed.vmm.bus import Bus, Window
+from testbed.vmm.exit_pace import ExitPace
 from testbed.vmm.hypercalls import Hypercalls
 
 _SGI1R: Final = spec.system_register_iss(gic.ICC_SGI1R_EL1)
@@ -77,7 +80,7 @@ class VcpuInterrupts(Protocol):
 
 
 class ExitHandler:
-    """Answers the exits of one vCPU. `ports` has what answers port I/O."""
+    """Answers the exits of one vCPU. `ports` has what answers port I/O; `pace` is the whole guest's."""
 
     def __init__(
         self,
@@ -88,9 +91,10 @@ class ExitHandler:
         bell: Ringer,
         counters: Counters,
         report: Report,
+        pace: ExitPace,
     ) -> None:
         self.requests = ExitRequests(page, interrupts.enter)
-        self._interrupts = interrupts
+        self._interrupts, self._pace = interrupts, pace
         self._bus, self._bell, self._counters, self._report = bus, bell, counters, report
         self._memory, self._ports = _Space(bus, counters, report), _Space(ports, counters, report)
         self._hypercalls = Hypercalls(counters)
@@ -98,13 +102,24 @@ class ExitHandler:
         self._known = 0
 
     def handle(self) -> bool:
-        """Answer the exit that is asked for; True: there was one."""
+        """Answer the exit that is asked for; True: there was one that need not wait."""
         served = self.requests.serve()
         if not served:
             return False
-        if served < 0 and (asked := self.requests.take()) is not None:
+        if served < 0:
+            return self._decide()
+        self._bell.ring()
+        return True
+
+    def _decide(self) -> bool:
+        """Answer an exit that takes Python to decide, at the guest's cost."""
+        if not self._pace.begin(self.requests):
+            self._counters.add("exits.paced")
+            return False
+        if (asked := self.requests.take()) is not None:
             self._answer(*asked)
         self._bell.ring()
+        self._pace.end()
         return True
 
     def _answer(self, reason: int, syndrome: int, address: int, data: int) -> None:
@@ -119,12 +134,16 @@ class ExitHandler:
         size_bytes = 1 << size_log2
         self._counters.add("exits.mmio_write" if write else "exits.mmio_read")
         window = self._bus.find(address, size_bytes)
-        if window is not None and window.registers is not None and self._known < _KNOWN_MAX:
+        if window is not None and self._is_plain(window):
             self._know(window, address, size_log2, write)
         if write:
             self._memory.write(address, size_bytes, data)
             return 0
         return self._memory.read(address, size_bytes)
+
+    def _is_plain(self, window: Window) -> bool:
+        """Say whether accesses are to be remembered, and to be answered from then on at nobody's charge."""
+        return window.registers is not None and not window.is_paced and self._known < _KNOWN_MAX
 
     def _know(self, window: Window, address: int, size_log2: int, write: bool) -> None:
         self._known += 1

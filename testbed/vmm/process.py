@@ -46,6 +46,7 @@ from testbed.spec import vcpu_page
 from testbed.spec.bar_window import BELL_TO_DEVICE, BELL_TO_DRIVER
 from testbed.virtio.vhost_user.net import VhostUserNet
 from testbed.vmm.datapath import Datapath
+from testbed.vmm.exit_pace import ExitPace
 from testbed.vmm.exits import Report
 from testbed.vmm.external import ExternalGuest
 from testbed.vmm.guarded import GuardedPages, Stage2
@@ -74,6 +75,8 @@ class Vmm:
         self._reported: set[tuple[str, str, str]] = set()
         self._timed: list[E1000] = []
         """Devices that have something to do when a time comes."""
+        self._paced: list[ExitPace] = []
+        """Guests whose exits wait for their time."""
         self.sinks: dict[str, Sink] = {}
         self.flows = SinkFlows(self.sinks, parts.control.send)
         self.functions = VfControl(parts.control.send)
@@ -99,6 +102,7 @@ class Vmm:
             self._report(guest.name, device, reason, detail)
 
         vm = Vm(guest, ram, tables, vcpu, self._parts.counters, bells, report)
+        vm.pace.on_spent = self._paced.append
         for exits, bell in zip(vm.exits, vm.from_guest, strict=True):
             self._loop.watch.add(exits.requests, exits.handle)
             self._loop.watch.add_bell(bell)
@@ -288,6 +292,7 @@ class Vmm:
         due = [self.bridge.deadline_ns(), self.flows.deadline_ns(), self.interposers.deadline_ns()]
         due += [device.deadline_ns() for device in self._timed]
         due += [external.deadline_ns() for external in self.externals]
+        due += [pace.deadline_ns() for pace in self._paced]
         if self.passthrough is not None:
             due.append(self.passthrough.deadline_ns())
         return earliest(due)
@@ -312,6 +317,9 @@ class Vmm:
     def _run_timers(self) -> None:
         if self.passthrough is not None:
             self.passthrough.on_timer(time.monotonic_ns())
+        if self._paced:
+            now_ns = time.monotonic_ns()
+            self._paced[:] = [pace for pace in self._paced if not pace.resume(now_ns)]
         for device in self._timed:
             due_ns = device.deadline_ns()
             if due_ns is not None and due_ns <= (now_ns := time.monotonic_ns()):

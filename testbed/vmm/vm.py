@@ -31,6 +31,7 @@ from testbed.virtio.net import VirtioNet
 from testbed.virtio.net_config import NetConfig
 from testbed.vmm.bus import Bus
 from testbed.vmm.exit_counts import ExitCounts, GicExitCounts
+from testbed.vmm.exit_pace import ExitPace
 from testbed.vmm.exits import ExitHandler, Report
 from testbed.vmm.interrupt_line import SpiEdge, SpiLine
 from testbed.vmm.vgic import VcpuParts, Vgic
@@ -71,8 +72,9 @@ class Vm:
         self._doorbells = 0
         self.stage2 = _map_ram(entry, ram, tables)
         self.vgic = self._add_vgic(report, clock)
+        self.pace = ExitPace(clock)
         self.exits = [
-            ExitHandler(page, self.bus, self.ports, cpu, bell, counters, report)
+            ExitHandler(page, self.bus, self.ports, cpu, bell, counters, report, self.pace)
             for page, cpu, bell in zip(self.pages, self.vgic.cpus, bells, strict=True)
         ]
         """What answers the exits of each vCPU."""
@@ -94,12 +96,12 @@ class Vm:
         def odd() -> None:
             counters.add("vgic.odd_access")
 
-        self.bus.add(GUEST_GICD_GPA, gic_registers.GICD_BYTES, Distributor(vgic, odd), counts)
+        self.bus.add(GUEST_GICD_GPA, gic_registers.GICD_BYTES, Distributor(vgic, odd), counts, is_paced=True)
         for cpu in vgic.cpus:
             is_last = cpu.number == len(parts) - 1
             redistributor = Redistributor(vgic, cpu, is_last, self._byte, odd)
             gpa = GUEST_GICR_GPA + cpu.number * gic_registers.GICR_V3_STRIDE_BYTES
-            self.bus.add(gpa, gic_registers.GICR_V3_STRIDE_BYTES, redistributor, counts)
+            self.bus.add(gpa, gic_registers.GICR_V3_STRIDE_BYTES, redistributor, counts, is_paced=True)
         return vgic
 
     def _byte(self, gpa: int) -> int | None:
@@ -166,7 +168,7 @@ class Vm:
         memory = GuestMemory(HostMemory([self.ram, self._tables]), self.stage2.root)
         self.smmu = GuestSmmu(memory, stage1, events, errors, runnable)
         counts = ExitCounts(self._counters, smmu_counters(self.name), SMMU)
-        self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts)
+        self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts, is_paced=True)
 
     def counter_page(self) -> Pinned:
         """Return the vmm's counter segment, for native code."""

@@ -14,6 +14,7 @@ from testbed.spec import vcpu_page as spec
 from testbed.spec.layout import Access, Reg, RegisterMap
 from testbed.vmm.bus import Bus
 from testbed.vmm.exit_counts import ExitCounts
+from testbed.vmm.exit_pace import BURST_NS, QUANTUM_NS, SHARE_OF, ExitPace
 from testbed.vmm.exits import ExitHandler
 from testbed.vmm.vgic import VcpuParts, Vgic
 from tests.support.recorders import ManualClock, RecordingDoorbell, RecordingFaults, RecordingReports
@@ -21,6 +22,7 @@ from tests.support.recorders import ManualClock, RecordingDoorbell, RecordingFau
 PAGE: Final = spec.VCPU_PAGE
 DEVICE_GPA: Final = 0x0A00_0000
 WINDOW: Final = 0x200
+GIC_GPA: Final = 0x0800_0000
 PORT: Final = 0xC000
 MAP: Final = RegisterMap("device", WINDOW, Reg("Status", 0, Access.RO), Reg("Value", 8, Access.RW))
 WORDS: Final = st.integers(0, (1 << 64) - 1)
@@ -59,12 +61,14 @@ class Bench:
         self.faults = RecordingFaults()
         parts = VcpuParts(ListRegisters(self.page), self.words, self.bell)
         self.vgic = Vgic([parts], self.counters, self.faults, ManualClock())
+        self.clock = ManualClock()
+        self.pace = ExitPace(self.clock)
         self.exits = self.handler(bus, ports)
         self.number = 0
 
     def handler(self, bus: Bus, ports: Bus) -> ExitHandler:
         cpu = self.vgic.cpus[0]
-        return ExitHandler(self.page, bus, ports, cpu, self.bell, self.counters, self.reports)
+        return ExitHandler(self.page, bus, ports, cpu, self.bell, self.counters, self.reports, self.pace)
 
     def ask(self, esr: int, gpa: int, data: int = 0, reason: int = 0) -> None:
         """Leave the guest."""
@@ -290,3 +294,128 @@ def test_exits_to_a_register_that_counts_are_counted_the_first_time_and_every_ti
         "exits.a.nic0.other.write": 3,
     }
     assert bench.reports.seen == []
+
+
+# a guest that asks for more answers than it has time for
+
+
+class SlowMemory(Memory):
+    """A device whose answers take time."""
+
+    def __init__(self, clock: ManualClock, answer_ns: int) -> None:
+        super().__init__()
+        self._clock, self._answer_ns = clock, answer_ns
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        self._clock.advance(self._answer_ns)
+        return super().read(offset, size_bytes)
+
+
+ANSWER_NS: Final = 20_000
+
+
+class Pair:
+    """Two vCPUs of one guest with a device that is not a NIC's."""
+
+    def __init__(self) -> None:
+        self.vcpus, self.clock, self.spent = [Bench(), Bench()], ManualClock(), list[ExitPace]()
+        self.pace = ExitPace(self.clock)
+        self.pace.on_spent = self.spent.append
+        for vcpu in self.vcpus:
+            bus = Bus()
+            bus.add(DEVICE_GPA, WINDOW, SlowMemory(self.clock, ANSWER_NS))
+            vcpu.pace = self.pace
+            vcpu.exits = vcpu.handler(bus, Bus())
+
+    def load(self, vcpu: int = 0) -> bool:
+        """Leave for a load; say whether it was answered."""
+        bench = self.vcpus[vcpu]
+        if not bench.exits.requests.ready:
+            bench.ask(syndrome(4, write=False), DEVICE_GPA)
+        return bench.exits.requests.active and bench.exits.handle()
+
+    def storm(self) -> int:
+        """Leave again and again until an exit waits; return how many were answered."""
+        answered = 0
+        while self.load():
+            answered += 1
+        return answered
+
+
+def test_exits_beyond_the_time_for_answers_wait_and_are_answered_once_there_is_more() -> None:
+    pair = Pair()
+    requests, begun_ns = pair.vcpus[0].exits.requests, pair.clock.now_ns
+    answered = pair.storm()
+    gained_ns = (pair.clock.now_ns - begun_ns) // SHARE_OF
+    assert answered == -(-(BURST_NS + gained_ns) // ANSWER_NS)
+    assert (requests.active, requests.ready, pair.spent) == (False, True, [pair.pace])
+    assert pair.vcpus[0].counters["exits.paced"] == 1
+
+    due_ns = pair.pace.deadline_ns()
+    assert due_ns is not None
+    assert due_ns - pair.clock.now_ns <= SHARE_OF * (QUANTUM_NS + ANSWER_NS)
+    assert [pair.pace.resume(at_ns) for at_ns in (due_ns - 1, due_ns)] == [False, True]
+    assert (requests.active, requests.ready, pair.pace.deadline_ns()) == (True, True, None)
+    pair.clock.now_ns = due_ns
+    assert pair.load()
+
+
+def test_exits_of_all_vcpus_of_a_guest_have_one_time_for_answers() -> None:
+    pair = Pair()
+    pair.storm()
+    assert not pair.load(1)
+    assert [vcpu.exits.requests.active for vcpu in pair.vcpus] == [False, False]
+    assert pair.spent == [pair.pace], "told once"
+    due_ns = pair.pace.deadline_ns()
+    assert due_ns is not None
+    pair.clock.now_ns = due_ns
+    assert pair.pace.resume(due_ns)
+    assert [pair.load(0), pair.load(1)] == [True, True]
+
+
+def test_exits_of_a_storm_take_no_more_than_their_share_of_the_time() -> None:
+    pair = Pair()
+    pair.storm()
+    begun_ns, answered = pair.clock.now_ns, 0
+    for _ in range(20):
+        due_ns = pair.pace.deadline_ns()
+        assert due_ns is not None
+        pair.clock.now_ns = due_ns
+        pair.pace.resume(due_ns)
+        answered += pair.storm()
+    passed_ns = pair.clock.now_ns - begun_ns
+    assert 0 < answered * ANSWER_NS <= passed_ns // SHARE_OF + ANSWER_NS
+
+
+def test_exits_of_a_guest_that_rests_between_them_never_wait() -> None:
+    pair = Pair()
+    for _ in range(3000):
+        assert pair.load()
+        pair.clock.advance((SHARE_OF - 1) * ANSWER_NS)
+    assert pair.spent == []
+
+
+def test_exits_to_known_registers_of_a_nic_wait_for_nothing_and_cost_nothing() -> None:
+    pair, bench = Pair(), Bench()
+    bench.pace, bench.counters = pair.pace, Counters(vmm_counter_names([], {"a.nic0": (MAP,)}))
+    bus = Bus()
+    bus.add(DEVICE_GPA, WINDOW, Memory(), ExitCounts(bench.counters, "a.nic0", MAP))
+    bus.add(GIC_GPA, WINDOW, Memory(), ExitCounts(bench.counters, "a.nic0", MAP), is_paced=True)
+    bench.exits = bench.handler(bus, Bus())
+    for gpa in (DEVICE_GPA, GIC_GPA):
+        bench.leave(syndrome(4, write=False), gpa)
+    pair.storm()
+    for _ in range(1000):
+        bench.leave(syndrome(4, write=False), DEVICE_GPA)
+    bench.ask(syndrome(4, write=False), GIC_GPA)
+    assert not bench.exits.handle()
+    assert bench.counters["exits.paced"] == 1
+
+
+def test_exits_that_seem_to_take_longer_than_any_answer_are_not_charged_for_it() -> None:
+    pair = Pair()
+    bus = Bus()
+    bus.add(DEVICE_GPA, WINDOW, SlowMemory(pair.clock, 40_000_000))
+    pair.vcpus[0].exits = pair.vcpus[0].handler(bus, Bus())
+    for _ in range(50):
+        assert pair.load()
