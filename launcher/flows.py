@@ -12,13 +12,12 @@ from launcher.problems import Path, did_you_mean
 from launcher.schema import (
     AttackSection,
     FlowSection,
-    IpiSection,
+    InterruptsSection,
     NetnsSection,
     PktgenSection,
     ReplaySection,
     RrSection,
     StormSection,
-    TimerSection,
     TopologySection,
     Workload,
 )
@@ -78,7 +77,7 @@ class _Flows:
             path: Path = ("workloads", index, i) if is_list else ("workloads", index)
             if isinstance(section, NetnsSection | AttackSection):
                 continue
-            if isinstance(section, TimerSection | IpiSection | StormSection):
+            if isinstance(section, InterruptsSection | StormSection):
                 flows += self._interrupts(path, section)
                 continue
             flow = self._flow(path, section) if self.checked.intact_at(path) else None
@@ -93,7 +92,7 @@ class _Flows:
                 self._taken_apart(path, flow, taken)
         return tuple(flows)
 
-    def _interrupts(self, path: Path, section: TimerSection | IpiSection | StormSection) -> Iterator[Flow]:
+    def _interrupts(self, path: Path, section: InterruptsSection | StormSection) -> Iterator[Flow]:
         resolver = InterruptFlows(self.checked, self.guests)
         flow = resolver.resolve(path, section) if self.checked.intact_at(path) else None
         if flow is not None:

@@ -1,11 +1,14 @@
-"""Resolves the workloads of interrupts: whose timer, which vCPU of a guest sends to which, who storms."""
+"""Resolves the workloads of interrupts: whose timer, which vCPU of a guest sends to which, whose vector
+moves, who storms.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from launcher.nics import Vf
 from launcher.problems import Path, did_you_mean
-from launcher.schema import InterruptsSection, IpiSection, StormSection, TimerSection
+from launcher.schema import InterruptsSection, IpiSection, SteerSection, StormSection, TimerSection
 from launcher.topology_records import End, Flow, Guest
 from launcher.units import DURATION_UNITS, shown
 from launcher.validation import Checked
@@ -20,8 +23,12 @@ class InterruptFlows:
     checked: Checked
     guests: Mapping[str, Guest]
 
-    def resolve(self, path: Path, section: TimerSection | IpiSection | StormSection) -> Flow | None:
+    def resolve(self, path: Path, section: InterruptsSection | StormSection) -> Flow | None:
         """Return the flow of a workload, its name not yet made unique."""
+        if isinstance(section, SteerSection):
+            self._check_length(path, section)
+            return self._steer((*path, "from"), section)
+        assert isinstance(section, TimerSection | IpiSection | StormSection)
         source = self._vcpu((*path, "from"), section.source)
         if isinstance(section, InterruptsSection):
             self._check_length(path, section)
@@ -52,6 +59,27 @@ class InterruptFlows:
             self._add((*path, "to"), f"must be {same}, not {shown(section.destination)}")
             return None
         return found[1]
+
+    def _steer(self, path: Path, section: SteerSection) -> Flow | None:
+        name, dot, nic = section.source.partition(".")
+        found = self._vcpu(path, name)
+        if found is None:
+            return None
+        guest, intact = found[0], self.checked.intact(("guests", name))
+        functions = {f"nic{n}": n for n, each in enumerate(guest.nics) if isinstance(each, Vf)}
+        number = functions.get(nic if dot else "nic0")
+        if number is None:
+            if intact:
+                hint = f": it has {', '.join(functions)}" if functions else ""
+                self._add(
+                    path, f"must be a virtual function of guest {name}, not {shown(section.source)}{hint}"
+                )
+            return None
+        if guest.vcpus == 1:
+            if intact:
+                self._add(path, f"guest {name} has one vCPU and none to steer to: give it vcpus: 2")
+            return None
+        return _steered(section, End(name, number))
 
     def _vcpu(self, path: Path, text: str) -> tuple[Guest, int] | None:
         """Resolve `GUEST` or `GUEST.vcpuN`."""
@@ -95,6 +123,18 @@ def _flow(section: TimerSection | IpiSection, guest: Guest, vcpus: tuple[int, in
         duration_ns=until_ns,
         count=section.count or 0,
         vcpus=vcpus,
+        interval_ns=section.interval,
+    )
+
+
+def _steered(section: SteerSection, end: End) -> Flow:
+    return Flow(
+        f"steer {end.guest}.nic{end.nic}",
+        section.kind,
+        end,
+        end,
+        duration_ns=section.duration or (0 if section.count else DURATION_DEFAULT_NS),
+        count=section.count or 0,
         interval_ns=section.interval,
     )
 

@@ -120,9 +120,11 @@ def plan_passthrough(
         for segment in (memory[name].ram, _read_only(memory[name].stage2))
     )
     direct = [name for name in memory if name in owners and guests[name].interrupts == "direct"]
-    vpts = {name: space.segment(f"{name}.vpt", VPT_BYTES) for name in direct}
+    vpts = {name: space.segment(f"{name}.vpt", guests[name].vcpus * VPT_BYTES) for name in direct}
     vpes = tuple(
-        VpeEntry(guest=name, page=memory[name].vcpu.name, vpt_hpa=vpt.hpa) for name, vpt in vpts.items()
+        VpeEntry(guest=name, vcpu=n, page=memory[name].vcpu.name, vpt_hpa=vpt.hpa + n * VPT_BYTES)
+        for name, vpt in vpts.items()
+        for n in range(guests[name].vcpus)
     )
     own = (window, lpis, tables, *vpts.values())
     pages = tuple(memory[name].vcpu for name in vpts)

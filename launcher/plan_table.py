@@ -99,7 +99,7 @@ def _flow_table(phases: Iterable[Iterable[FlowEntry]]) -> Table:
 def _sender(flow: FlowEntry) -> str:
     return (
         f"{flow.source}.vcpu{flow.source_vcpu}"
-        if flow.is_interrupts
+        if flow.is_interrupts and flow.kind != "steer"
         else f"{flow.source}.nic{flow.source_nic}"
     )
 
@@ -119,6 +119,8 @@ def _attack_table(attacks: Iterable[AttackEntry]) -> Table:
 
 
 def _receiver(flow: FlowEntry) -> str:
+    if flow.kind == "steer":
+        return f"vCPUs of {flow.destination} in turn"
     if flow.is_interrupts:
         return f"{flow.destination}.vcpu{flow.destination_vcpu}"
     if flow.is_sunk:

@@ -297,7 +297,12 @@ def _through(topology: Topology, flow: Flow) -> Iterator[str]:
         yield from [iommu_name(host.name), *passed] if passed else []
 
 
-def _interrupts(flow: Flow, flow_id: int, host: str) -> FlowEntry:
+def _interrupts(flow: Flow, flow_id: int, guest: Guest) -> FlowEntry:
+    through = [vmm_name(guest.host)]
+    if flow.kind == "steer":
+        function = guest.nics[flow.source.nic]
+        assert isinstance(function, Vf)
+        through += [iommu_name(guest.host), function.nic]
     return FlowEntry(
         id=flow_id,
         name=flow.name,
@@ -306,17 +311,19 @@ def _interrupts(flow: Flow, flow_id: int, host: str) -> FlowEntry:
         destination=flow.destination.guest,
         source_vcpu=flow.vcpus[0],
         destination_vcpu=flow.vcpus[1],
+        source_nic=flow.source.nic,
+        destination_nic=flow.destination.nic,
         interval_ns=flow.interval_ns,
         storm=flow.storm,
         duration_ns=flow.duration_ns,
         count=flow.count,
-        through=(vmm_name(host),),
+        through=tuple(through),
     )
 
 
 def _flow(topology: Topology, flow: Flow, flow_id: int, guests: dict[str, Guest]) -> FlowEntry:
     if flow.is_interrupts:
-        return _interrupts(flow, flow_id, guests[flow.source.guest].host)
+        return _interrupts(flow, flow_id, guests[flow.source.guest])
 
     def nic(end: End) -> Nic:
         return guests[end.guest].nics[end.nic]

@@ -53,7 +53,7 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     """
 
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "steer", "storm"]
     phase: int
     """From 1."""
     source: str
@@ -89,7 +89,7 @@ class FlowResult(Record, frozen=True, kw_only=True, rename={"source": "from", "d
     @property
     def is_interrupts(self) -> bool:
         """It has no frames."""
-        return self.kind in ("timer", "ipi", "storm")
+        return self.kind in ("timer", "ipi", "steer", "storm")
 
 
 class OtherFlow(Record, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from launcher.nics import NicModel
+from launcher.nics.kind import VCPUS_MAX
 from launcher.rules import (
     Boolean,
     Count,
@@ -159,7 +160,7 @@ class GuestSection(Section):
     """Make so many equal guests, named NAME0, NAME1, ..."""
     memory: Annotated[int, ram_size(4 * MIB, 64 * GIB)] = default("64MiB")
     """RAM, a multiple of 2MiB."""
-    vcpus: Annotated[int, whole(1, 8)] = 1
+    vcpus: Annotated[int, whole(1, VCPUS_MAX)] = 1
     """Virtual CPUs."""
     interrupts: Annotated[Interrupts, choice("list-registers", "direct")] = "list-registers"
     """How those of virtual functions reach it: the vmm fills list registers, or the ITS injects them directly
@@ -263,6 +264,17 @@ class IpiSection(InterruptsSection):
     """The vCPU that is interrupted, GUEST.vcpuN of the same guest. Default: the next one."""
 
 
+class SteerSection(InterruptsSection):
+    """Have a virtual function raise a vector by software, and steer it to the guest's next vCPU while it is
+    under way: from the raise to the handler's first line.
+    """
+
+    kind: Literal["steer"]
+    """Which kind of workload this is."""
+    source: Text = Field(alias="from")
+    """The virtual function: a guest (its first NIC), or GUEST.nicN."""
+
+
 class StormSection(Section):
     """Have a vCPU abuse its interrupt controller, or be busy with something harmless, for comparison."""
 
@@ -318,6 +330,7 @@ Workload = Annotated[
     | RrSection
     | TimerSection
     | IpiSection
+    | SteerSection
     | StormSection
     | NetnsSection
     | AttackSection,
@@ -327,6 +340,7 @@ Workload = Annotated[
         RrSection,
         TimerSection,
         IpiSection,
+        SteerSection,
         StormSection,
         NetnsSection,
         AttackSection,

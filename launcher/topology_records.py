@@ -118,7 +118,7 @@ class Flow:
     """One flow of a workload; both ends are the same NIC where a sink or an echo is behind it."""
 
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "steer", "storm"]
     source: End
     destination: End
     frame_bytes: tuple[int, ...] = ()
@@ -142,7 +142,7 @@ class Flow:
     @property
     def is_interrupts(self) -> bool:
         """It has no frames and no NICs."""
-        return self.kind in ("timer", "ipi", "storm")
+        return self.kind in ("timer", "ipi", "steer", "storm")
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,12 @@ class _Functions:
         return replace(guest, nics=tuple(nics))
 
     def _nic(self, path: Path, guest: Guest, vf: Vf) -> Nic:
+        beyond = max(vf.affinity, default=0) >= guest.vcpus
+        if beyond and self.checked.intact(("guests", guest.name, "vcpus")):
+            text = (
+                f"guest {guest.name} has {guest.vcpus} vCPUs, numbered from 0, not {shown(list(vf.affinity))}"
+            )
+            self.checked.add((*path[:-1], "affinity"), text)
         host = self.hosts.get(guest.host)
         if host is None or not self.checked.intact(path):
             return vf

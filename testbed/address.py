@@ -36,6 +36,8 @@ ADDRESS_BITS: Final = 48
 
 GUEST_GICD_GPA: Final = Gpa(0x0800_0000)
 """The distributor of a guest's interrupt controller, where QEMU's `virt` machine has it."""
+GUEST_ITS_GPA: Final = Gpa(0x0808_0000)
+"""Its ITS, where it has one: control frame, then translation frame."""
 GUEST_GICR_GPA: Final = Gpa(0x080A_0000)
 """The redistributors, one after another."""
 GUEST_RAM_GPA: Final = Gpa(0x4000_0000)

@@ -16,7 +16,9 @@ FILES: Final = sorted(path for top in ("testbed", "launcher") for path in (ROOT 
 L0: Final = frozenset({"address", "budget", "errors", "spec", "native"})
 L1: Final = frozenset({"memory", "observe"})
 L2: Final = frozenset({"messages", "interrupts", "pci", "net"})
-DEVICE_SIDES: Final = frozenset({"virtio", "e1000", "nic", "iommu.client", "iommu.virtual"})
+DEVICE_SIDES: Final = frozenset(
+    {"virtio", "e1000", "nic", "iommu.client", "iommu.virtual", "iommu.virtual_its"}
+)
 """What a vmm may build its virtual machines from."""
 
 ALLOWED: Final[dict[str, frozenset[str]]] = {

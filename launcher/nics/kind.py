@@ -15,8 +15,10 @@ from pydantic import Field
 from launcher.interposer_schema import INTERPOSERS_MAX, Interposer
 from launcher.rules import Mac, choice, whole
 from launcher.section import Section, default
+from testbed.address import GUEST_ITS_GPA
 from testbed.messages.entries import InterposeEntry, NicEntry
 from testbed.spec.flow import ETHERNET
+from testbed.spec.gic_registers import FRAME_BYTES
 from testbed.spec.layout import RegisterMap
 from testbed.spec.lpi import LPI_FIRST
 
@@ -37,12 +39,14 @@ NIC_INTID: Final = 48
 VECTOR_INTID: Final = 128
 """First of those for message vectors, where they are not LPIs."""
 VECTORS_STRIDE: Final = 4
+VCPUS_MAX: Final = 8
+"""Of a guest."""
 SMMU_GPA: Final = 0x0905_0000
 """A guest's SMMU, where QEMU's `virt` machine has it."""
 SMMU_EVENT_INTID: Final = 106
 SMMU_ERROR_INTID: Final = 109
-MSI_GPA: Final = 0x0809_0000
-"""The translation frame of the ITS, where QEMU's `virt` machine has it."""
+MSI_GPA: Final = GUEST_ITS_GPA + FRAME_BYTES
+"""The translation frame of the ITS, which is where QEMU's `virt` machine has it."""
 _DEVICE_SHIFT: Final = 3
 
 

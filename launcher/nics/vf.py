@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from launcher.nics.kind import NicRecord, NicSection, Place, mtu_between
+from pydantic import Field
+
+from launcher.nics.kind import VCPUS_MAX, NicRecord, NicSection, Place, mtu_between
 from launcher.rules import Boolean, FlowRate, Text, whole
+from launcher.section import default
 from launcher.units import shown
 from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.messages.entries import VfEntry, VfSettingsEntry
@@ -27,6 +30,7 @@ FRAME_MIN_BYTES: Final = 60
 VECTORS: Final = 3
 """Of a virtual function (§7.3.3): sent, received, mailbox."""
 _KIB: Final = 1024
+VcpuNumber = Annotated[int, whole(0, VCPUS_MAX - 1)]
 
 
 class VfSection(NicSection):
@@ -52,6 +56,8 @@ class VfSection(NicSection):
     """Drop frames for which it has no descriptors at once, instead of holding their senders back a while."""
     promiscuous: Boolean = False
     """Give it a copy of every frame that the NIC's other functions get or send (unsafe: promiscuous)."""
+    affinity: Annotated[list[VcpuNumber], Field(min_length=VECTORS, max_length=VECTORS)] = default([0, 0, 0])
+    """The vCPU that takes each of its vectors: of sent frames, of received ones, of the mailbox."""
 
     @property
     def hidden(self) -> str:
@@ -77,7 +83,15 @@ class VfSection(NicSection):
         """Return the NIC of the topology; which function it is comes later."""
         rate = self.rate.bits_per_second if self.rate else 0.0
         settings = VfSettings(self.vlan, int(rate), self.spoof_check, self.trust, self.drop, self.promiscuous)
-        return Vf(mac=mac, mtu=self.mtu, nic=self.nic, ring_size=self.ring_size, settings=settings)
+        affinity = tuple(self.affinity)
+        return Vf(
+            mac=mac,
+            mtu=self.mtu,
+            nic=self.nic,
+            ring_size=self.ring_size,
+            settings=settings,
+            affinity=affinity,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class Vf(NicRecord):
     nic: str
     ring_size: int
     settings: VfSettings
+    affinity: tuple[int, ...] = (0,) * VECTORS
     number: int = 0
     """Which of its NIC's."""
     physical_bdf: int = 0
@@ -139,6 +154,7 @@ class Vf(NicRecord):
             window_gpa=place.bar_gpa,
             msi_gpa=place.msi_gpa,
             intids=tuple(place.vector_intid(vector) for vector in range(VECTORS)),
+            affinity=self.affinity,
             ring_size=self.ring_size,
             ats=self.ats,
             guest_stream=place.guest_stream,

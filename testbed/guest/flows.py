@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from testbed.guest.drivers.igbvf import IgbVfDriver
 from testbed.guest.senders import Senders, VcpuSenders, Work
-from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, TimerWork
+from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, SteerWork, TimerWork
 from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
@@ -155,16 +156,21 @@ class Flows:
 
         return done
 
-    def _interrupt_work(self, flow: FlowEntry) -> TimerWork | IpiWork | StormWork:
+    def _interrupt_work(self, flow: FlowEntry) -> TimerWork | IpiWork | SteerWork | StormWork:
         source, target = self._senders[flow.source_vcpu], self._senders[flow.destination_vcpu]
         assert source.cpu is not None
         assert target.cpu is not None
         done = self._done(flow, flow.source_vcpu)
-        work: TimerWork | IpiWork | StormWork
+        work: TimerWork | IpiWork | SteerWork | StormWork
         if flow.kind == "storm":
             work = StormWork(flow, source.cpu.vcpu, source.cpu.interrupts.driver, done, self._clock)
         elif flow.kind == "timer":
             work = TimerWork(flow, source.cpu.timer, source.cpu.interrupts, done, self._clock)
+        elif flow.kind == "steer":
+            driver = self._receivers[flow.source_nic].driver
+            assert isinstance(driver, IgbVfDriver)
+            assert driver.steering is not None
+            work = SteerWork(flow, driver.steering, done, self._clock)
         else:
             work = IpiWork(flow, source.cpu, done, self._clock)
             target.cpu.on_work = work.took_one

@@ -1,9 +1,10 @@
 """The guest's driver for its interrupt controller, as a kernel's: distributor, redistributors, SGIs, LPIs.
 
 Reference: ARM IHI 0069 §12.9, §12.11, §11.1 (waking a redistributor), §6.1 (LPI tables); every interrupt is
-of group 1 and of one priority. Not modelled: priorities of their own, moving interrupts between processors.
+of group 1 and of one priority. Not modelled: priorities of their own.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA
@@ -16,7 +17,6 @@ from testbed.spec.gic import SystemRegister
 from testbed.spec.lpi import (
     ID_BITS_MIN,
     LPI_ENABLE,
-    LPI_FIRST,
     VLPIS,
     config_bytes,
     config_offset,
@@ -28,6 +28,7 @@ PRIORITY_MASK: Final = 0xF0
 """What is less urgent is not taken."""
 _WORD: Final = registers.IRQS_PER_BIT_REGISTER
 _ALL: Final = 0xFFFF_FFFF
+_PROPBASER_BITS: Final = registers.PROPBASER_IDBITS.put(ID_BITS_MIN - 1)
 _SGI_FRAME: Final = registers.SGI_FRAME * registers.FRAME_BYTES
 _PENDING_ALIGN_BYTES: Final = 1 << registers.PENDBASER_ADDRESS.lsb
 
@@ -53,7 +54,6 @@ class GicDriver:
 
     def __init__(self, cpu: Cpu, interface: VirtualCpuInterface, number: int = 0) -> None:
         self.cpu, self.interface, self.number = cpu, interface, number
-        self._redistributor = GUEST_GICR_GPA + number * registers.GICR_V3_STRIDE_BYTES
         self._grouped: set[int] = set()
         self._lpi_table_gpa = 0
 
@@ -68,8 +68,8 @@ class GicDriver:
             gic.VMCR_VPMR.mask | gic.VMCR_VENG1.mask, gic.VMCR_VPMR.put(PRIORITY_MASK) | gic.VMCR_VENG1.mask
         )
 
-    def enable_spi(self, intid: int, *, edge: bool) -> None:
-        """Have a shared peripheral interrupt delivered to this vCPU."""
+    def enable_spi(self, intid: int, *, edge: bool, vcpu: int | None = None) -> None:
+        """Have a shared peripheral interrupt delivered to this vCPU, or to another."""
         word, bit = intid // _WORD, 1 << intid % _WORD
         if word not in self._grouped:
             self._grouped.add(word)
@@ -77,11 +77,13 @@ class GicDriver:
         if edge:
             self._set_edge(intid)
         self.cpu.store(GUEST_GICD_GPA + registers.GICD["IPRIORITYR"].offset + intid, PRIORITY, 1)
-        if self.number:
-            self.cpu.store(
-                GUEST_GICD_GPA + registers.GICD["IROUTER"].at(intid - gic.SPI_FIRST), self.number, 8
-            )
+        if target := self.number if vcpu is None else vcpu:
+            self.route_spi(intid, target)
         self._distributor("ISENABLER", word, bit)
+
+    def route_spi(self, intid: int, vcpu: int) -> None:
+        """Have a shared peripheral interrupt delivered to a vCPU, whose affinity is its number."""
+        self.cpu.store(GUEST_GICD_GPA + registers.GICD["IROUTER"].at(intid - gic.SPI_FIRST), vcpu, 8)
 
     def _set_edge(self, intid: int) -> None:
         index, place = divmod(intid, registers.IRQS_PER_CONFIG_REGISTER)
@@ -90,7 +92,7 @@ class GicDriver:
 
     def enable_private(self, *intids: int) -> None:
         """Have SGIs and PPIs of this vCPU delivered."""
-        frame = self._redistributor + _SGI_FRAME
+        frame = _redistributor(self.number) + _SGI_FRAME
         self.cpu.store(frame + registers.GICR_SGI["IGROUPR0"].offset, _ALL)
         for intid in intids:
             self.cpu.store(frame + registers.GICR_SGI["IPRIORITYR"].offset + intid, PRIORITY, 1)
@@ -100,34 +102,34 @@ class GicDriver:
         """Interrupt other vCPUs; `targets` has bit n set for vCPU n."""
         self.cpu.write_system_register(gic.ICC_SGI1R_EL1, gic.SGI_INTID.put(intid) | targets)
 
-    def start_lpis(self, ram: RamAllocator) -> None:
-        """Give LPIs their tables in RAM and turn them on; MachineError where RAM is short."""
+    def start_lpis(self, ram: RamAllocator, vcpus: "Sequence[GicDriver]") -> None:
+        """Give LPIs of every vCPU their tables in RAM and turn them on, before any but this one runs.
+
+        They share one configuration table. MachineError where RAM is short.
+        """
         table = ram.take(config_bytes(ID_BITS_MIN), "the LPI configuration table")
-        pending = ram.take(pending_bytes(ID_BITS_MIN) + _PENDING_ALIGN_BYTES, "the LPI pending table")
         self._lpi_table_gpa = int(table.gpa)
-        self._control("PROPBASER", int(table.gpa) | registers.PROPBASER_IDBITS.put(ID_BITS_MIN - 1), 8)
-        aligned = -(-int(pending.gpa) // _PENDING_ALIGN_BYTES) * _PENDING_ALIGN_BYTES
-        self._control("PENDBASER", aligned | registers.PENDBASER_PTZ.mask, 8)
-        self._control("CTLR", registers.GICR_CTLR_ENABLE_LPIS.mask)
-        self.interface.use_lpi_table(table.pinned, 0, VLPIS)
+        for vcpu in vcpus:
+            pending = ram.take(pending_bytes(ID_BITS_MIN) + _PENDING_ALIGN_BYTES, "an LPI pending table")
+            aligned = -(-int(pending.gpa) // _PENDING_ALIGN_BYTES) * _PENDING_ALIGN_BYTES
+            self._control("PROPBASER", int(table.gpa) | _PROPBASER_BITS, 8, vcpu.number)
+            self._control("PENDBASER", aligned | registers.PENDBASER_PTZ.mask, 8, vcpu.number)
+            self._control("CTLR", registers.GICR_CTLR_ENABLE_LPIS.mask, 4, vcpu.number)
+            vcpu.interface.use_lpi_table(table.pinned, 0, VLPIS)
 
     def enable_lpi(self, intid: int) -> None:
-        """Have an LPI delivered: its byte of the table, then the redistributor is told to look (INVLPIR)."""
+        """Have an LPI delivered, by its byte of the table; whoever knows its event has it looked at (INV)."""
         self.cpu.store(self._lpi_table_gpa + config_offset(intid), PRIORITY | LPI_ENABLE.mask, 1)
-        self._control("INVLPIR", intid, 8)
-
-    def enable_vector(self, intid: int) -> None:
-        """Have a message's interrupt delivered: an LPI, or else an edge-triggered SPI."""
-        if intid >= LPI_FIRST:
-            self.enable_lpi(intid)
-        else:
-            self.enable_spi(intid, edge=True)
 
     def _distributor(self, name: str, index: int, value: int) -> None:
         self.cpu.store(GUEST_GICD_GPA + registers.GICD[name].at(index), value)
 
-    def _control_gpa(self, name: str) -> int:
-        return self._redistributor + registers.GICR_RD[name].offset
+    def _control_gpa(self, name: str, vcpu: int | None = None) -> int:
+        return _redistributor(self.number if vcpu is None else vcpu) + registers.GICR_RD[name].offset
 
-    def _control(self, name: str, value: int, size_bytes: int = 4) -> None:
-        self.cpu.store(self._control_gpa(name), value, size_bytes)
+    def _control(self, name: str, value: int, size_bytes: int = 4, vcpu: int | None = None) -> None:
+        self.cpu.store(self._control_gpa(name, vcpu), value, size_bytes)
+
+
+def _redistributor(vcpu: int) -> int:
+    return GUEST_GICR_GPA + vcpu * registers.GICR_V3_STRIDE_BYTES

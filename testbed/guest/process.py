@@ -5,7 +5,7 @@ each further one has a thread with a loop of its own. Reference: design, "Proces
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from threading import Thread
@@ -25,6 +25,7 @@ from testbed.guest.nics import NicParts, Outside, bring_up, check_driver, sleep_
 from testbed.guest.processor import Processor, Secondary, VcpuSpread
 from testbed.guest.ram import RamAllocator
 from testbed.guest.tap import TapJoint
+from testbed.guest.vectors import LpiRoutes, Routes, SpiRoutes, Vectors
 from testbed.guest.vf import VfParts
 from testbed.guest.workloads.receiver import Receiver
 from testbed.memory.guest import GuestMemory
@@ -91,13 +92,14 @@ class Guest:
         entry, first, loop = self._entry, self._first, self._loop
         self.hypervisor = find_hypervisor(first.vcpu)
         first.start(has_peers=bool(self._threads))
+        ram = RamAllocator(self._memory, Gpa(entry.ram_gpa), entry.memory_bytes)
+        routes = self._routes(ram)
         for thread in self._threads:
             thread.start()
         if self._threads:
             loop.wait_for(lambda: all(thread.is_up for thread in self._threads))
-        spread = VcpuSpread([first, *(thread.processor for thread in self._threads)])
-        ram = RamAllocator(self._memory, Gpa(entry.ram_gpa), entry.memory_bytes)
-        functions = self._function_parts(self._memory, ram)
+        spread = VcpuSpread(self._processors)
+        functions = self._function_parts(self._memory, ram, routes)
         for index in range(len(entry.nics)):
             self._receivers.append(
                 self._bring_up(index, self._nic_parts(index, ram, functions, spread), spread)
@@ -136,12 +138,30 @@ class Guest:
             spread if self._threads and index not in self._joined else None,
         )
 
-    def _function_parts(self, memory: GuestMemory, ram: RamAllocator) -> VfParts | None:
+    @property
+    def _processors(self) -> Sequence[Processor]:
+        return (self._first, *(thread.processor for thread in self._threads))
+
+    def _routes(self, ram: RamAllocator) -> Routes | None:
+        """Return how functions' vectors lead to vCPUs; before any vCPU but the first runs."""
         if not any(isinstance(nic, VfEntry) for nic in self._entry.nics):
             return None
-        interrupts = self._first.interrupts
+        drivers = [processor.interrupts.driver for processor in self._processors]
         if self._entry.interrupts == "direct":
-            interrupts.driver.start_lpis(ram)
+            return LpiRoutes(self._first.vcpu, self._memory, ram, drivers)
+        return SpiRoutes(drivers[0])
+
+    def _function_parts(
+        self, memory: GuestMemory, ram: RamAllocator, routes: Routes | None
+    ) -> VfParts | None:
+        if routes is None:
+            return None
+        interrupts = [processor.interrupts for processor in self._processors]
+        post = self._first.calls.post
+
+        def vectors(nic: VfEntry) -> Vectors:
+            affinity = nic.affinity or (0,) * len(nic.intids)
+            return Vectors(routes, interrupts, post, nic.guest_stream, nic.intids, affinity)
 
         doorbell = self._parts.doorbell
         counters, listen = self._parts.counters, self._loop.watch.add_bell
@@ -150,7 +170,7 @@ class Guest:
             memory,
             ram,
             counters,
-            interrupts,
+            vectors,
             self._loop.wait_for,
             doorbell,
             listen,

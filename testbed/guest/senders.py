@@ -11,14 +11,14 @@ from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.timer import VirtualTimer
 from testbed.guest.vcpu import Vcpu
-from testbed.guest.workloads.interrupts import IpiWork, TimerWork
+from testbed.guest.workloads.interrupts import IpiWork, SteerWork, TimerWork
 from testbed.guest.workloads.lane import Lane
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 from testbed.guest.workloads.storm import StormWork
 from testbed.messages.loop import earliest
 
-Work = Sender | Requester | TimerWork | IpiWork | StormWork
+Work = Sender | Requester | TimerWork | IpiWork | SteerWork | StormWork
 Action = Callable[[], bool]
 
 

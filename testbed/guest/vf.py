@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES, Gpa
-from testbed.guest.drivers.igbvf import IgbVfConfig, IgbVfDriver, SendTail, VfBus
-from testbed.guest.interrupts import Interrupts
+from testbed.guest.drivers.igbvf import VECTOR_SEND, IgbVfConfig, IgbVfDriver, SendTail, VfBus
 from testbed.guest.iova import ConfinedDma, GuestIommu, PhysicalDma
 from testbed.guest.ram import RamAllocator
+from testbed.guest.vectors import Vectors
 from testbed.memory.guest import GuestMemory
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import VfEntry
@@ -31,7 +32,8 @@ from testbed.spec.its import ITS
 class VfParts:
     """What a guest has for a function's driver.
 
-    memory: by guest physical address, windows included. wait: blocks as the guest's loop does. doorbell:
+    memory: by guest physical address, windows included. vectors: has a function's vectors lead where its
+    entry says. wait: blocks as the guest's loop does. doorbell:
     given a window's bell and the name of the NIC's process, returns what wakes that. listen: has a bell
     armed before the guest sleeps.
     """
@@ -39,7 +41,7 @@ class VfParts:
     memory: GuestMemory
     ram: RamAllocator
     counters: Counters
-    interrupts: Interrupts
+    vectors: Callable[[VfEntry], Vectors]
     wait: Wait
     doorbell: Callable[[Bell, str], Doorbell]
     listen: Callable[[Bell], None]
@@ -47,6 +49,42 @@ class VfParts:
     """Says that the process of a device has ended."""
     iommu: GuestIommu | None = None
     """The guest's SMMU; None: its functions use guest physical addresses."""
+
+
+COUNTER: Final = "interrupts.vf"
+
+
+class FunctionVector:
+    """The vector of sent frames, in the hands of a workload: raised by software, on its way to any vCPU.
+
+    The device masks it when it sends the message, so each `fire` is one interrupt, whatever else was pending.
+    """
+
+    def __init__(self, driver: IgbVfDriver, vectors: Vectors) -> None:
+        self._registers, self._driver, self._vectors = driver.bus.registers, driver, vectors
+
+    @property
+    def vcpus(self) -> int:
+        """How many vCPUs it can lead to."""
+        return self._vectors.vcpus
+
+    def begin(self, handler: Callable[[], bool]) -> None:
+        """Have it handled by `handler`, on the thread of the vCPU that takes it."""
+        self._vectors.on_any(VECTOR_SEND, handler, COUNTER)
+
+    def end(self) -> None:
+        """Give it back to the driver; it leads to the first vCPU again."""
+        self._vectors.steer(VECTOR_SEND, 0)
+        self._vectors.on(VECTOR_SEND, partial(self._driver.handle_vector, VECTOR_SEND), COUNTER)
+
+    def steer(self, vcpu: int) -> None:
+        """Have it lead to a vCPU."""
+        self._vectors.steer(VECTOR_SEND, vcpu)
+
+    def fire(self) -> None:
+        """Set its cause, and unmask it."""
+        for name in ("VTEICS", "VTEIMS"):
+            self._registers.write32(REGISTERS[name].offset, 1 << VECTOR_SEND)
 
 
 def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
@@ -64,11 +102,11 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [MsiMessage(address, event) for event in range(len(nic.intids))]
     config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
-    for intid in nic.intids:
-        parts.interrupts.driver.enable_vector(intid)
+    routed = parts.vectors(nic)
     driver = IgbVfDriver(bus, dma, parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns))
-    for vector, intid in enumerate(nic.intids):
-        parts.interrupts.on_vector(intid, partial(driver.handle_vector, vector), "interrupts.vf")
+    driver.steering = FunctionVector(driver, routed)
+    for vector in range(len(nic.intids)):
+        routed.on(vector, partial(driver.handle_vector, vector), COUNTER)
     return driver
 
 

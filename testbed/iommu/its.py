@@ -60,7 +60,10 @@ class Its:
         features: ItsFeatures | None = None,
         report: Report = lambda _reason, _detail: None,
         cache: ItsCache | None = None,
+        after: Callable[[int], None] = lambda _command: None,
+        commands_a_turn: int = COMMANDS_A_WRITE,
     ) -> None:
+        """`after` is given each command once it is done; ItsFault where it is in error after all."""
         self.features = features or ItsFeatures(processors=len(redistributors))
         self.cache = cache or ItsCache()
         self.dropped: Counter[str] = Counter()
@@ -73,7 +76,13 @@ class Its:
         self.tables = ItsTables(memory, self.features, self._table_register)
         self.vpes = Vpes(memory, self.tables, self._redistributors, backings)
         commands = ItsCommands(self.tables, self.cache, self._redistributors, self.vpes, self._signal)
-        self.commands = ItsCommandQueue(self.registers, memory, self.features, commands.execute, report)
+
+        def execute(command: int) -> None:
+            commands.execute(command)
+            after(command)
+
+        self._commands_a_turn = commands_a_turn
+        self.commands = ItsCommandQueue(self.registers, memory, self.features, execute, report)
         self._post = self.cache.post
         self._bind()
         self.reset()
@@ -103,7 +112,7 @@ class Its:
 
     def poll(self) -> bool:
         """Go on with the command queue; tell whether there is more to do now."""
-        return self.commands.consume(COMMANDS_A_WRITE) == COMMANDS_A_WRITE
+        return self.commands.consume(self._commands_a_turn) == self._commands_a_turn
 
     def signal(self, device: int, event: int) -> bool:
         """A device has written `event` to GITS_TRANSLATER; False: it led nowhere (counted, reported)."""

@@ -29,7 +29,7 @@ from testbed.messages.control import (
     PeerDied,
     ToProcess,
 )
-from testbed.messages.doorbell import Doorbell
+from testbed.messages.doorbell import Doorbell, vcpu_inbox
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, DmaServer, Pinned, ServePump
@@ -37,7 +37,7 @@ from testbed.observe.catalogue import DMA_COUNTERS
 from testbed.pci.bar_window import Completer
 from testbed.spec import dma_area, iommu_window
 from testbed.spec.bar_window import BELL_TO_DRIVER
-from testbed.spec.vcpu_page import BELL_TO_VCPU
+from testbed.spec.vcpu_page import BELL_TO_VCPU, VCPU_PAGE
 
 NO_STALLS: Final = Features(stall=False)
 """The devices are PCIe functions, whose transactions may not be stalled (IHI 0070 G.b §3.12.2)."""
@@ -69,7 +69,7 @@ class Iommu:
         self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
         self.attachments = [self._attach(nic) for nic in entry.nics]
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
-        self._vpes = {vpe.vpt_hpa: vpe.guest for vpe in entry.vpes}
+        self._vpes = {vpe.vpt_hpa: vcpu_inbox(vpe.guest, vpe.vcpu) for vpe in entry.vpes}
         self._watch_registers()
         self._loop.deadline = self._deadline_ns
         self._loop.on_control = self._control
@@ -95,8 +95,9 @@ class Iommu:
         lpis = segments[f"{entry.name}.lpis"].pinned
         vcpus = {}
         for vpe in entry.vpes:
-            page = segments[vpe.page].pinned
-            vcpus[vpe.vpt_hpa] = VcpuBacking(page, bell(page, BELL_TO_VCPU, vpe.guest).wake)
+            page = Pinned(segments[vpe.page].view[vpe.vcpu * VCPU_PAGE.size :][: VCPU_PAGE.size])
+            inbox = vcpu_inbox(vpe.guest, vpe.vcpu)
+            vcpus[vpe.vpt_hpa] = VcpuBacking(page, bell(page, BELL_TO_VCPU, inbox).wake)
         processor = HostProcessor(lpis, bell(lpis, 0, entry.vmm).wake)
         return HostInterrupts(self.memory, entry.its_hpa, processor, vcpus, self._report)
 

@@ -177,6 +177,8 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     """The page of the guest's address space to which it writes its MSIs."""
     intids: tuple[int, ...]
     """Interrupt of each vector: event N leads to number N. LPIs, where they are injected directly."""
+    affinity: tuple[int, ...] = ()
+    """The vCPU that takes each; empty: the first takes all."""
     ring_size: int = 1024
     ats: bool = False
     ram_offset: int = 0
@@ -186,7 +188,9 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     msi_address: int = 0
     """Past the IOMMU: where its MSIs are written; 0: at `msi_gpa`."""
     guest_stream: int = 0
-    """Its requester ID as its guest knows it: what the guest's SMMU indexes its stream table with."""
+    """Its requester ID as its guest knows it: what the guest's SMMU indexes its stream table with, and the
+    guest's ITS its device table.
+    """
 
     @property
     def hidden(self) -> str:
@@ -366,8 +370,9 @@ class VpeEntry(Entry, frozen=True, kw_only=True):
 
     guest: str
     """Name of its process."""
+    vcpu: int = 0
     page: str
-    """Its page (`testbed.spec.vcpu_page`), the first of the segment."""
+    """Segment of its guest's pages (`testbed.spec.vcpu_page`), of which its own is number `vcpu`."""
     vpt_hpa: int
     """Its virtual pending table (IHI 0069 §6.1.2), 64 KiB aligned; its hypervisor maps it by VMAPP."""
 
@@ -485,7 +490,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     id: int
     """Unique in the topology, from 1; carried by every generated frame."""
     name: str
-    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "storm"]
+    kind: Literal["replay", "pktgen", "rr", "timer", "ipi", "steer", "storm"]
     source: str
     destination: str
     """Who answers for what arrives: a guest; the vmm where the source's NIC has a sink behind it; a NIC."""
@@ -522,7 +527,7 @@ class FlowEntry(Entry, frozen=True, kw_only=True):
     @property
     def is_interrupts(self) -> bool:
         """It has no frames and no NICs."""
-        return self.kind in ("timer", "ipi", "storm")
+        return self.kind in ("timer", "ipi", "steer", "storm")
 
     @property
     def comes_back(self) -> bool:

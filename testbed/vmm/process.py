@@ -7,6 +7,7 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 from testbed.e1000.device import E1000
 from testbed.memory.segment import Segment
@@ -157,6 +158,8 @@ class Vmm:
             if nic.uplink:
                 self._join(passthrough, driver, memory)
         for vm in self.vms:
+            if f"{vm.name}.vpt" in self._parts.segments:
+                self._lead_directly(passthrough, vm)
             for vf in vm.entry.nics:
                 if isinstance(vf, VfEntry):
                     self._give(passthrough, vm, vf)
@@ -235,13 +238,16 @@ class Vmm:
         return lambda: process in self._loop.gone
 
     def _give(self, passthrough: Passthrough, vm: Vm, vf: VfEntry) -> None:
-        segments, counters = self._parts.segments, self._parts.counters
-        if vm.entry.interrupts == "direct":
-            passthrough.direct.route(vf.stream, vf.intids, vm, segments[f"{vm.name}.vpt"])
-        else:
+        if vm.entry.interrupts != "direct":
+            counters = self._parts.counters
             edges = [SpiEdge(vm.vgic, intid, counters, "interrupts.vf") for intid in vf.intids]
             passthrough.route_edges(vf.stream, edges)
-        passthrough.give(vf, vm, segments[vf.window])
+        passthrough.give(vf, vm, self._parts.segments[vf.window])
+
+    def _lead_directly(self, passthrough: Passthrough, vm: Vm) -> None:
+        """Give a guest whose functions' interrupts the ITS injects an ITS of its own."""
+        events, devices = passthrough.direct.add(vm, self._parts.segments[f"{vm.name}.vpt"])
+        vm.add_its(events, devices, partial(self._report, vm.name), self._loop.runnable)
 
     def _attach(self, nic: ServedEntry, device: Port, counters: Pinned, report: Report) -> None:
         offset = self._parts.counters.offset(f"{device.name}.frames_in")

@@ -5,10 +5,10 @@ that comes or goes while the guest runs.
 """
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
 
-from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA, Hpa
+from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA, GUEST_ITS_GPA, Hpa
 from testbed.e1000.device import E1000, E1000Config
 from testbed.errors import DeviceError
 from testbed.memory.guest import GuestMemory
@@ -33,6 +33,7 @@ from testbed.vmm.bus import Bus
 from testbed.vmm.exit_counts import ExitCounts, GicExitCounts
 from testbed.vmm.exit_pace import ExitPace
 from testbed.vmm.exits import ExitHandler, Report
+from testbed.vmm.guest_its import GuestEvents, GuestIts
 from testbed.vmm.interrupt_line import SpiEdge, SpiLine
 from testbed.vmm.vgic import VcpuParts, Vgic
 from testbed.vmm.vgic_distributor import Distributor
@@ -169,6 +170,22 @@ class Vm:
         self.smmu = GuestSmmu(memory, stage1, events, errors, runnable)
         counts = ExitCounts(self._counters, smmu_counters(self.name), SMMU)
         self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts, is_paced=True)
+
+    def add_its(
+        self,
+        events: GuestEvents,
+        devices: Mapping[int, int],
+        report: Report,
+        runnable: MutableMapping[Callable[[], bool], None],
+    ) -> None:
+        """Give the guest an ITS: its functions' events lead nowhere until it says so.
+
+        `devices` as `GuestIts`.
+        """
+        memory = GuestMemory(HostMemory([self.ram, self._tables]), self.stage2.root)
+        told = partial(report, "its")
+        its = GuestIts(memory, self.entry.vcpus, devices, events, told, runnable)
+        self.bus.add(GUEST_ITS_GPA, gic_registers.FRAME_BYTES, its, GicExitCounts(self._counters))
 
     def counter_page(self) -> Pinned:
         """Return the vmm's counter segment, for native code."""

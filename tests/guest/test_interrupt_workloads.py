@@ -1,10 +1,13 @@
 """Workloads of interrupts: every one is accounted as taken, lost or spurious, with its time."""
 
+from collections.abc import Callable
+
 from testbed.guest.timer import VirtualTimer
-from testbed.guest.workloads.interrupts import LOST_NS, IpiWork, TimerWork
+from testbed.guest.workloads.interrupts import LOST_NS, IpiWork, SteerWork, TimerWork
 from testbed.messages.control import Sent
 from tests.guest.rig_driver import flow
 from tests.guest.test_interrupts import Bench
+from tests.support.recorders import ManualClock
 from tests.support.vgic_rig import VgicRig
 
 MS = 1_000_000
@@ -108,3 +111,55 @@ def test_ipi_work_counts_what_nobody_sent_and_what_never_came() -> None:
     assert (bench.said[0].sent, bench.said[0].answered) == (1, 0)
     assert bench.take()
     assert (bench.work.received().received, bench.work.received().duplicated) == (0, 2)
+
+
+class SteerBench:
+    """A vector whose interrupts the test delivers."""
+
+    vcpus = 2
+
+    def __init__(self, **changes: object) -> None:
+        self.clock = ManualClock()
+        self.did: list[str] = []
+        self.said: list[Sent] = []
+        self.handler: Callable[[], bool] = lambda: False
+        entry = flow(kind="steer", interval_ns=MS, **changes)
+        self.work = SteerWork(entry, self, self.said.append, self.clock)
+        self.work.start()
+
+    def begin(self, handler: Callable[[], bool]) -> None:
+        self.handler = handler
+
+    def end(self) -> None:
+        self.did.append("end")
+
+    def steer(self, vcpu: int) -> None:
+        self.did.append(f"to {vcpu}")
+
+    def fire(self) -> None:
+        self.did.append("fire")
+
+
+def test_steer_work_moves_the_vector_while_each_interrupt_is_under_way() -> None:
+    bench = SteerBench(count=2)
+    assert bench.work.step()
+    bench.clock.advance(400)
+    assert (bench.work.step(), bench.handler()) == (False, True)
+    bench.clock.advance(MS)
+    assert (bench.work.step(), bench.handler(), bench.work.step()) == (True, True, True)
+    assert bench.did == ["fire", "to 1", "fire", "to 0", "end"]
+    assert bench.work.finished
+    assert [(sent.sent, sent.answered) for sent in bench.said] == [(2, 2)]
+    assert bench.said[0].latency_ns == {"p50": 0, "p99": 400, "p999": 400}
+
+
+def test_steer_work_counts_what_came_twice_and_what_never_came() -> None:
+    bench = SteerBench(count=2)
+    bench.work.step()
+    assert (bench.handler(), bench.handler()) == (True, True)
+    bench.clock.advance(MS)
+    bench.work.step()
+    bench.clock.advance(LOST_NS)
+    assert (bench.work.step(), bench.work.finished) == (True, True)
+    received = bench.work.received()
+    assert (bench.said[0].sent, received.received, received.duplicated) == (2, 1, 1)

@@ -7,9 +7,18 @@ from launcher.result import ExitCode, exit_code, flow_result
 from launcher.topology import parse_topology
 from testbed.errors import ConfigError
 from testbed.messages.control import Received, Sent
-from testbed.messages.entries import FlowEntry
+from testbed.messages.entries import FlowEntry, GuestEntry, VfEntry
 
-GUESTS = "name: t\nguests: {a: {vcpus: 3, nics: []}, b: {}}\nworkloads:\n"
+GUESTS = """
+name: t
+hosts: {h0: {nics: {nic0: {vfs: 2}}}}
+guests:
+  a: {vcpus: 3, nics: []}
+  b: {}
+  f: {nics: [{kind: e1000}, {kind: vf, nic: nic0}]}
+  s: {vcpus: 2, nics: [{kind: vf, nic: nic0, affinity: [0, 1, 1]}]}
+workloads:
+"""
 
 
 def flows(*workloads: str) -> list[FlowEntry]:
@@ -37,6 +46,29 @@ def test_timer_and_ipi_are_of_the_vcpus_that_are_named() -> None:
     assert lengths == [(ms, s, 0), (50_000, 0, 7), (ms, s, 0), (ms, 2 * s, 0)]
 
 
+def test_steer_is_of_a_function_and_needs_all_that_its_interrupts_pass() -> None:
+    (flow,) = flows("{kind: steer, from: s, interval: 200us, count: 9}")
+    assert (flow.name, flow.source, flow.source_nic, flow.source_vcpu) == ("steer s.nic0", "s", 0, 0)
+    assert (flow.interval_ns, flow.duration_ns, flow.count) == (200_000, 0, 9)
+    assert flow.through == ("vmm-h0", "iommu-h0", "nic0")
+    assert flow.is_interrupts
+
+
+def test_affinity_of_vectors_is_the_guest_s_vcpus() -> None:
+    plan = plan_topology(parse_topology(GUESTS + "  - {kind: steer, from: s}\n"))
+    affinities = [
+        nic.affinity
+        for process in plan.processes
+        if isinstance(process.entry, GuestEntry)
+        for nic in process.entry.nics
+        if isinstance(nic, VfEntry)
+    ]
+    assert affinities == [(0, 0, 0), (0, 1, 1)]
+    with pytest.raises(ConfigError) as refused:
+        parse_topology(GUESTS.replace("[0, 1, 1]", "[0, 2, 1]") + "  - {kind: timer, from: a}\n")
+    assert "guest s has 2 vCPUs, numbered from 0, not [0, 2, 1]" in str(refused.value.problems)
+
+
 @pytest.mark.parametrize(
     ("workload", "told"),
     [
@@ -46,6 +78,10 @@ def test_timer_and_ipi_are_of_the_vcpus_that_are_named() -> None:
         ("{kind: timer, from: a.vcpu3}", "guest a has vcpu0, vcpu1, vcpu2, not "),
         ("{kind: storm, from: a, what: rain}", "must be one of sgi, no-eoi, registers, spin, hypercalls"),
         ("{kind: storm, from: a.vcpu9, what: sgi}", "guest a has vcpu0, vcpu1, vcpu2, not "),
+        ("{kind: steer, from: a}", "must be a virtual function of guest a"),
+        ("{kind: steer, from: b.nic1}", "must be a virtual function of guest b"),
+        ("{kind: steer, from: f.nic0}", 'must be a virtual function of guest f, not "f.nic0": it has nic1'),
+        ("{kind: steer, from: f.nic1}", "guest f has one vCPU and none to steer to"),
         ("{kind: timer, from: c}", "there is no guest"),
         ("{kind: timer, from: a, interval: 1us}", "interval"),
         ("{kind: timer, from: a, count: 3, duration: 1s}", "not both"),

@@ -117,7 +117,7 @@ def test_the_json_schema_names_every_key_and_kind() -> None:
     schema = json_schema()
     assert list(schema["properties"]) == ["name", "poll", "hosts", "guests", "wires", "workloads"]
     kinds = schema["properties"]["workloads"]["items"]["anyOf"][0]["discriminator"]["mapping"]
-    assert set(kinds) == {"replay", "pktgen", "rr", "timer", "ipi", "storm", "netns", "attack"}
+    assert set(kinds) == {"replay", "pktgen", "rr", "timer", "ipi", "steer", "storm", "netns", "attack"}
     assert schema["$defs"]["GuestSection"]["properties"]["memory"]["default"] == "64MiB"
     undescribed = [
         key

@@ -101,7 +101,7 @@ def test_nic_mistakes(keys: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("workload", "line"),
     [
-        ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (attack, ipi, netns, pktgen, replay, rr, storm, timer) (did you mean pktgen?), not "pktgem"'),
+        ("{kind: pktgem, from: a, to: b}", '.kind: must be a kind that exists (attack, ipi, netns, pktgen, replay, rr, steer, storm, timer) (did you mean pktgen?), not "pktgem"'),
         ("{kind: rr, from: a}", ".to: is required, e.g. `to: b`: a has the bridge behind it, no sink or echo"),
         ("{kind: rr, form: a, to: b}", ".form: unknown key (did you mean from?)"),
         ("{kind: replay, from: a, to: b}", ".pcap: is required, e.g. `pcap: capture.pcap`"),

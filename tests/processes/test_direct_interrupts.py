@@ -39,6 +39,23 @@ workloads:
   - {kind: rr, from: p, to: d.nic2, count: 50}
   - {kind: rr, from: p, to: d.nic3, count: 50}
 """
+STEERED = """
+name: steered
+hosts: {{h0: {{nics: {{nic0: {{vfs: 2}}}}}}}}
+guests:
+  v:
+    vcpus: 2
+    memory: 16MiB
+    interrupts: {way}
+    poll: 0
+    nics: [{{kind: vf, nic: nic0, affinity: [0, 1, 0]}}]
+  w: {{memory: 16MiB, interrupts: {way}, poll: 0, nics: [{{kind: vf, nic: nic0}}]}}
+workloads:
+  - {{kind: rr, from: w, to: v, count: 100}}
+  - {{kind: steer, from: v, interval: 100us, count: 500}}
+  - - {{kind: pktgen, from: w, to: v, count: 1000, rate: 2000}}
+    - {{kind: steer, from: v, interval: 100us, count: 500}}
+"""
 _FORCED = ("exits.irq", "exits.maintenance")
 
 
@@ -93,3 +110,18 @@ def test_only_functions_interrupts_go_directly_beside_other_nics_and_other_guest
     assert others <= vmm["interrupts.vf"] < others + guest["interrupts.vf"]  # two edges may be one interrupt
     assert guest["interrupts.virtio"] > 0
     assert guest["interrupts.e1000"] > 0
+
+
+@pytest.mark.parametrize("way", ["list-registers", "direct"])
+def test_vectors_land_on_both_vcpus_and_move_while_interrupts_fly(tmp_path: Path, way: str) -> None:
+    result = run(STEERED.format(way=way), tmp_path)
+    counted = result.counters["v"]
+
+    steered = [flow for flow in result.flows if flow.kind == "steer"]
+    assert [(flow.sent, flow.received, flow.spurious) for flow in steered] == [(500, 500, 0)] * 2
+    assert [flow.received for flow in result.flows if flow.kind != "steer"] == [100, 1000]
+    # about half each: one that the move overtakes is taken at the old vCPU or at the new one
+    assert counted["interrupts.vf"] >= 250
+    assert counted["vcpu1.interrupts.vf"] >= 250
+    forced = [counted.get(name, 0) for name in ("exits.irq", "vcpu1.exits.irq")]
+    assert (sum(forced) == 0) == (way == "direct")

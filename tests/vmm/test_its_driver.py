@@ -143,7 +143,7 @@ def test_move_unmap_and_discard() -> None:
     host.driver.map_device(DEVICE, 4)
     host.driver.map_vlpi(DEVICE, 0, vpe.vpe, VLPI, 1023)
     host.driver.move_vlpi(DEVICE, 0, vpe.vpe)
-    host.driver.vlpi_changed(DEVICE, 0)
+    host.driver.configured_anew(DEVICE, 0)
     vpe.enter()
     host.message(DEVICE, 0)
     host.driver.unmap_event(DEVICE, 0)

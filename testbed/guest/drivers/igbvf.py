@@ -126,6 +126,31 @@ class IgbVfConfig:
             )
 
 
+class SteeredVector(Protocol):
+    """A vector that a workload raises, and steers to any vCPU."""
+
+    @property
+    def vcpus(self) -> int:
+        """How many vCPUs it can lead to."""
+        ...
+
+    def begin(self, handler: Callable[[], bool]) -> None:
+        """Have it handled by `handler`, on the thread of the vCPU that takes it."""
+        ...
+
+    def end(self) -> None:
+        """Give it back to the driver."""
+        ...
+
+    def steer(self, vcpu: int) -> None:
+        """Have it lead to a vCPU."""
+        ...
+
+    def fire(self) -> None:
+        """Have the device raise it, once."""
+        ...
+
+
 class IgbVfDriver(TailQueue):
     """One interface; `counter_prefix` is its block of the guest's counters.
 
@@ -153,6 +178,8 @@ class IgbVfDriver(TailQueue):
         self._masked = 0
         self._crumbs = config.ring_size // _CRUMBS_PART
         self._link_up = False
+        self.steering: SteeredVector | None = None
+        """A vector for workloads of interrupts."""
         self.failure = ""
         self.mac = bytes(6)
         self._set_up_messages()

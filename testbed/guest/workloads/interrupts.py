@@ -1,9 +1,10 @@
-"""Workloads of interrupts: a vCPU's virtual timer, and SGIs from one vCPU of a guest to another.
+"""Workloads of interrupts: a vCPU's virtual timer, SGIs from one vCPU of a guest to another, and a function's
+vector that moves from vCPU to vCPU.
 
 Reference: ARM IHI 0069 §2.2.1 (PPIs), §4.7 (SGIs); DDI 0487 D13.2 (the generic timer). Each interrupt's time
-is from its source's (the timer's compare value, the write of ICC_SGI1R) to the handler's first line. An SGI
-is sent when the last one has been taken: two of one number would be one. Not modelled: several timers of one
-vCPU.
+is from its source's (the timer's compare value, the write of ICC_SGI1R, of VTEICS) to the handler's first
+line. The next is sent when the last one has been taken: two of one number would be one. Not modelled: several
+timers of one vCPU.
 """
 
 import time
@@ -11,6 +12,7 @@ from array import array
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from testbed.guest.drivers.igbvf import SteeredVector
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.timer import VirtualTimer
 from testbed.guest.workloads.requester import quantiles
@@ -176,5 +178,57 @@ class IpiWork(InterruptWork):
 
     def took_one(self) -> bool:
         """The other vCPU's handler."""
+        self.took(self._due_ns)
+        return True
+
+
+class SteerWork(InterruptWork):
+    """Has a function raise one vector again and again, and steers it to the next vCPU while it is under way;
+    runs on the vCPU that has the function's registers.
+    """
+
+    def __init__(
+        self,
+        flow: FlowEntry,
+        vector: SteeredVector,
+        done: Callable[[Sent], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(flow, done, clock)
+        self._vector = vector
+        self._vcpu = 0
+        self._next_ns = 0
+
+    def start(self) -> None:
+        """The flow's time begins; the vector is the workload's from now on."""
+        self._vector.begin(self.took_one)
+        super().start()
+
+    def step(self) -> bool:
+        """Raise the next one when its time has come and the last one has been taken; True: it was raised."""
+        if self._due and not self._is_lost:
+            return False
+        if self._is_over:
+            self._due = False
+            self._vector.end()
+            self._finish()
+            return True
+        now_ns = self._clock()
+        if now_ns < self._next_ns:
+            return False
+        self._next_ns = now_ns + self.flow.interval_ns
+        self.sent += 1
+        self._due, self._due_ns = True, self._clock()
+        self._vector.fire()
+        self._vcpu = (self._vcpu + 1) % self._vector.vcpus
+        self._vector.steer(self._vcpu)
+        return True
+
+    def wake_ns(self) -> int | None:
+        """Return when to step although nothing happened: that one was taken is not told by an interrupt."""
+        return self._clock() + _LOOK_NS if self._due else self._next_ns
+
+    def took_one(self) -> bool:
+        """The handler, on whichever vCPU."""
         self.took(self._due_ns)
         return True
