@@ -1,4 +1,4 @@
-"""Commands that measure the data plane: bench virtio, vhost-user, e1000, rr, dma, irq, wire.
+"""Commands that measure the data plane: bench virtio, vhost-user, e1000, rr, dma, irq, wire, trace.
 
 Not modelled: comparison of two files of figures.
 """
@@ -6,6 +6,7 @@ Not modelled: comparison of two files of figures.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import typer
@@ -38,7 +39,7 @@ Frame = Annotated[int, typer.Option(help="Frame size in bytes without FCS.")]
 
 def add_commands(bench: typer.Typer) -> None:
     """Add the commands of this module to `virtbed bench`."""
-    for command in (virtio, e1000, rr, dma, irq, wire):
+    for command in (virtio, e1000, rr, dma, irq, wire, trace):
         bench.command()(command)
     bench.command("vhost-user")(vhost_user)
 
@@ -275,6 +276,31 @@ def wire(
         partial(bench_wire.measure_wire, settings),
         bench_wire.wire_table,
         bench_wire.FIGURES,
+        (at_least, at_most),
+        json,
+    )
+
+
+def trace(
+    frame: Frame = 60,
+    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of each turn.")] = 0.05,
+    pairs: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 31,
+    without: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="A tree built with -DVIRTBED_NO_TRACE before."),
+    ] = None,
+    at_least: AtLeast = None,
+    at_most: AtMost = None,
+    json: Json = "",
+) -> None:
+    """Measure what tracepoints cost a forwarded frame while tracing is off, beside a build without them."""
+    from launcher import bench_trace
+
+    settings = bench_trace.TraceSettings(frame_bytes=frame, seconds=seconds, pairs=pairs)
+    _measure(
+        partial(bench_trace.measure_trace, settings, without=without),
+        bench_trace.trace_table,
+        bench_trace.FIGURES,
         (at_least, at_most),
         json,
     )

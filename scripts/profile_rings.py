@@ -53,6 +53,7 @@ SLOT_BYTES: Final = 25 * 64
 """As the guest's driver cuts its buffers for an MTU of 1500."""
 SENDER, RECEIVER = "02:00:00:00:00:01", "02:00:00:00:00:02"
 FLOW_ID: Final = 1
+QUEUE_SIZE: Final = 1024
 GUEST_STEPS: Final = ("reserve", "fill", "send", "collect", "inspect", "post")
 VMM_STEPS: Final = ("fetch", "take", "classify", "deliver", "complete")
 Driver = SplitDriver | PackedDriver
@@ -292,14 +293,29 @@ def _table(title: str, columns: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def take_turns() -> None:
+    """Measure what each line of standard input asks for, both sides in this process; answer with a line."""
+    for line in sys.stdin:
+        turn = json.loads(line)
+        case = Case("forward", turn["ring"], False, turn["frame_bytes"], False, QUEUE_SIZE)
+        print(json.dumps(_per_frame(alone(case, turn["seconds"]))), flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and print nanoseconds a frame."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each case (default: 0.3)")
-    parser.add_argument("--size", type=int, default=1024, help="descriptors of a queue (default: 1024)")
+    parser.add_argument("--size", type=int, default=QUEUE_SIZE, help="descriptors of a queue (default: 1024)")
     parser.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False, help="check frames")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--turns", action="store_true", help="measure what each line of standard input says")
+    parser.add_argument("--cpu", type=int, help="run on this processor")
     told = parser.parse_args(arguments)
+    if told.cpu is not None:
+        os.sched_setaffinity(0, [told.cpu])
+    if told.turns:
+        take_turns()
+        return
     rings = [("split", False), ("split", True), ("packed", False), ("packed", True)]
     result: dict[str, dict[str, dict[str, float]]] = {}
     for how, path in product((alone, apart), ("sink", "forward")):

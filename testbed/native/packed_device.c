@@ -77,7 +77,6 @@ static inline int one_buffer(struct packed_device *q, struct cursor *at, uint16_
   if (unlikely(len <= sizeof(virtio_net_hdr_t) || packed_ahead(q->used, *at, q->size) == q->size)) return 0;
   uint8_t *host = regions_resolve(q->memory, addr, len);
   if (unlikely(!host)) return 0;
-  trace_translated(q->memory, at->position, addr, host, len);
   *s = (struct segment){host, len, 0};
   *id = (uint16_t)(rest >> 8 * (offsetof(packed_desc_t, id) - offsetof(packed_desc_t, len)));
   packed_step(at, 1, q->size);
@@ -90,8 +89,13 @@ static inline int packed_peek_posted(void *queue, struct cursor *at, struct segm
   return likely(!((struct packed_device *)queue)->fault) && one_buffer(queue, at, VIRTIO_DESC_F_WRITE, s, id);
 }
 
+static __attribute__((cold, noinline)) int fetch_traced(struct packed_device *q, struct burst *b, uint32_t limit) {
+  return transmit_burst(q, peek_none, packed_peek, &q->next, b, limit, q->offload);
+}
+
 uint32_t packed_device_fetch(struct packed_device *q, struct burst *b, uint32_t limit) {
-  int fault = transmit_burst(q, packed_peek_sent, packed_peek, &q->next, b, q->fault ? 0 : limit, q->offload);
+  if (unlikely(q->fault)) limit = 0;
+  int fault = trace_on() ? fetch_traced(q, b, limit) : transmit_burst(q, packed_peek_sent, packed_peek, &q->next, b, limit, q->offload);
   if (unlikely(fault)) latch(q, fault);
   q->looked = q->next;
   return b->frames_n;
@@ -144,9 +148,15 @@ static inline void packed_foresee(void *queue, struct cursor at) {
   if (likely(slot)) foresee_write(slot);
 }
 
+static __attribute__((cold, noinline)) uint32_t deliver_traced(
+    struct receive *r, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+  return receive_burst(r, peek_none, packed_peek, packed_foresee, packed_use, b, first, end, port, bytes_copied);
+}
+
 uint32_t packed_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct packed_device *q = queue;
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
+  if (trace_on()) return deliver_traced(&r, b, first, end, port, bytes_copied);
   return receive_burst(&r, packed_peek_posted, packed_peek, packed_foresee, packed_use, b, first, end, port, bytes_copied);
 }
 

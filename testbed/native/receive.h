@@ -17,6 +17,11 @@ typedef void (*use_fn)(void *queue, uint32_t id, uint32_t len, uint16_t descript
 /* A chain of one plain descriptor, which is what drivers mostly post and send: 1 where it was read and the cursor moved, 0 where only `peek`
  * can tell what stands there. */
 typedef int (*peek_one_fn)(void *queue, struct cursor *at, struct segment *segment, uint32_t *id);
+/* Leaves every chain to `peek`, which has the tracepoints: a burst goes that way where events are wanted, and where none are no frame asks. */
+static inline int peek_none(void *queue, struct cursor *at, struct segment *segment, uint32_t *id) {
+  (void)queue, (void)at, (void)segment, (void)id;
+  return 0;
+}
 
 struct taken { uint32_t id, room; uint16_t descriptors; };
 enum take { TAKE_OK, TAKE_WAIT, TAKE_TOO_SMALL, TAKE_FAULT };
@@ -63,7 +68,9 @@ static inline __attribute__((always_inline)) void use_buffers(
 static inline void write_frame(const struct burst *b, const struct frame *f, struct chain *c, uint16_t buffers) {
   virtio_net_hdr_t header = {.num_buffers = buffers};
   const struct segment *s = &b->segments[f->first_segment];
-  trace_frame(TRACE_FRAME_COPIED, s->host, f->segments == 1 ? f->len : s->len, (uintptr_t)s->host, (uintptr_t)c->segments[0].host);
+  const struct segment *into = &c->segments[c->segments_n > 1 && c->segments[0].len <= sizeof header];
+  uint8_t *to_frame = into->host + (into == c->segments ? sizeof header : 0);
+  trace_frame(TRACE_FRAME_COPIED, s->host, f->segments == 1 ? f->len : s->len, (uintptr_t)s->host, (uintptr_t)to_frame);
   if (likely(f->segments == 1 && c->segments[0].len >= sizeof header + f->len)) {
     memcpy(c->segments[0].host, &header, sizeof header);
     memmove(c->segments[0].host + sizeof header, s->host, f->len);
@@ -89,7 +96,6 @@ static inline __attribute__((always_inline)) bool receive_one(
   memcpy(room.host, &header, sizeof header);
   const uint8_t *from = b->segments[f->first_segment].host;
   frame_copy(room.host + sizeof header, from, f->len);
-  trace_frame(TRACE_FRAME_COPIED, from, f->len, (uintptr_t)from, (uintptr_t)(room.host + sizeof header));
   use(r->queue, id, need, 1);
   *r->cursor = *r->looked = at;
   return true;

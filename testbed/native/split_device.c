@@ -107,7 +107,6 @@ static inline int one_buffer(struct split_device *q, uint16_t position, uint16_t
   if (unlikely(found != flags || len <= sizeof(virtio_net_hdr_t))) return 0;
   uint8_t *host = regions_resolve(q->memory, addr, len);
   if (unlikely(!host)) return 0;
-  trace_translated(q->memory, head, addr, host, len);
   *s = (struct segment){host, len, 0};
   *id = head;
   return 1;
@@ -127,9 +126,14 @@ static inline int split_peek_posted(void *queue, struct cursor *at, struct segme
   return 1;
 }
 
+static __attribute__((cold, noinline)) int fetch_traced(struct split_device *q, struct burst *b, uint32_t limit) {
+  return transmit_burst(q, peek_none, split_peek, &q->next, b, limit, q->offload);
+}
+
 uint32_t split_device_fetch(struct split_device *q, struct burst *b, uint32_t limit) {
   uint32_t n = available(q);
-  int fault = transmit_burst(q, split_peek_sent, split_peek, &q->next, b, n < limit ? n : limit, q->offload);
+  if (n > limit) n = limit;
+  int fault = trace_on() ? fetch_traced(q, b, n) : transmit_burst(q, split_peek_sent, split_peek, &q->next, b, n, q->offload);
   if (unlikely(fault)) latch(q, fault);
   q->looked = q->next;
   return b->frames_n;
@@ -181,9 +185,15 @@ static inline void split_foresee(void *queue, struct cursor at) {
   if (likely(slot)) foresee_write(slot);
 }
 
+static __attribute__((cold, noinline)) uint32_t deliver_traced(
+    struct receive *r, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
+  return receive_burst(r, peek_none, split_peek, split_foresee, split_use, b, first, end, port, bytes_copied);
+}
+
 uint32_t split_device_deliver(void *queue, const struct burst *b, uint32_t first, uint32_t end, int32_t port, uint64_t *bytes_copied) {
   struct split_device *q = queue;
   struct receive r = {q, &q->next, &q->looked, q->size, q->merge, q->count};
+  if (trace_on()) return deliver_traced(&r, b, first, end, port, bytes_copied);
   return receive_burst(&r, split_peek_posted, split_peek, split_foresee, split_use, b, first, end, port, bytes_copied);
 }
 

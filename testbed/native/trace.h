@@ -1,6 +1,7 @@
 /* Tracepoints: events of this process, written into its ring in shared memory where they are wanted. See testbed/spec/trace.py.
  *
- * Off, a tracepoint is a load of a flag that never changes and a branch that is never taken. The flag is in the ring's first page, which
+ * Off, a tracepoint is a load of a flag that never changes and a branch that is never taken; on the ways where a frame takes some ten
+ * nanoseconds (virtio's rings) it stands once in a burst. The flag is in the ring's first page, which
  * the launcher writes at any time; without a ring it is a word of ours that stays 0. VIRTBED_NO_TRACE compiles every tracepoint out: only
  * to measure what they cost. */
 #pragma once
@@ -8,7 +9,8 @@
 #include "layouts.h"
 #include "regions.h"
 
-extern const uint32_t *trace_flag;
+/* hidden: read where it stands, not by way of a table of addresses */
+extern const uint32_t *trace_flag __attribute__((visibility("hidden")));
 
 void trace_attach(uint8_t *ring, uint32_t records);
 void trace_detach(void);
