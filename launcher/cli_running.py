@@ -6,7 +6,7 @@ Not modelled: topologies of other users or machines.
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -100,12 +100,15 @@ def irq(
     seconds: Annotated[
         float, typer.Option(min=0, max=600, help="With --trace: wait so long for an interrupt.")
     ] = 10.0,
+    of: Annotated[
+        Literal["any", "device", "sgi", "timer"], typer.Option(help="With --trace: of which kind.")
+    ] = "any",
     json: Json = "",
 ) -> None:
     """Show the interrupts of a running topology: counts by way, pending, active, list registers, ITS."""
     check_writable(json)
     if trace:
-        _follow(name, seconds, json)
+        _follow(name, seconds, of, json)
         return
     from launcher.irq import interrupts_of, irq_view
     from launcher.table import console
@@ -116,15 +119,16 @@ def irq(
         console().print(irq_view(status))
 
 
-def _follow(name: str, seconds: float, json: str) -> None:
+def _follow(name: str, seconds: float, of: str, json: str) -> None:
     from launcher.explain_view import steps_table
     from launcher.service import FollowInterrupt, InterruptFollowed, ask
     from launcher.table import console
 
-    followed = ask(name, FollowInterrupt(seconds), InterruptFollowed)
+    followed = ask(name, FollowInterrupt(seconds, of), InterruptFollowed)
     write_json(followed, json)
     if not followed.steps:
-        raise MachineError(f"{name}: no interrupt came from its source to its end within {seconds:g} s")
+        kind = "" if of == "any" else f" of kind {of}"
+        raise MachineError(f"{name}: no interrupt{kind} came from its source to its end within {seconds:g} s")
     if json != STDOUT:
         console().print(steps_table(f"One interrupt of {name}", followed.steps))
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from launcher.trace_links import Links, link
+from launcher.trace_links import Links, link, vcpu_of
 from launcher.trace_names import Names
 from testbed.observe.trace import Record
 from testbed.spec import trace as events
@@ -82,7 +82,7 @@ def steps_of(names: Names, records: Sequence[Record]) -> list[Step]:
         Step(
             number=index + 1,
             us=(record.at_ns - begin_ns) / 1000,
-            process=f"{record.process}.vcpu{record.lane}" if record.lane else record.process,
+            process=vcpu_of(record),
             group=record.event.group,
             event=record.event.name,
             text=names.text(record),

@@ -34,7 +34,14 @@ def interrupts_of(name: str) -> InterruptStatus:
 
 
 def _of_interrupts(counts: dict[str, int]) -> dict[str, int]:
-    return {name: value for name, value in counts.items() if value and name.startswith(_PREFIXES)}
+    return {name: value for name, value in counts.items() if value and _split(name)[1].startswith(_PREFIXES)}
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the vCPU that counts, and what."""
+    vcpu, dot, rest = name.partition(".")
+    is_further = dot and vcpu.startswith("vcpu") and vcpu[4:].isdigit()
+    return (vcpu[4:], rest) if is_further else ("0", name)
 
 
 def irq_view(status: InterruptStatus) -> RenderableType:
@@ -48,14 +55,16 @@ def irq_view(status: InterruptStatus) -> RenderableType:
 
 def _taken(counters: dict[str, dict[str, int]], guests: dict[str, str]) -> Table:
     """Return who got how many of what by which way."""
-    table = new_table("Interrupts", ["guest", "kind", "way"], ["taken"], gap=NARROW_GAP)
+    table = new_table("Interrupts", ["vCPU", "kind", "way"], ["taken"], gap=NARROW_GAP)
     for guest, way in guests.items():
-        shown = escape(guest)
+        shown = ""
         for name, value in counters.get(guest, {}).items():
-            if name.startswith(_TAKEN):
-                kind = name.removeprefix(_TAKEN)
-                table.add_row(shown, escape(kind), way if kind == "vf" else LISTED, f"{value:,}")
-                shown = ""
+            vcpu, what = _split(name)
+            if what.startswith(_TAKEN):
+                kind, who = what.removeprefix(_TAKEN), f"{guest}.{vcpu}"
+                named = escape(who) if who != shown else ""
+                table.add_row(named, escape(kind), way if kind == "vf" else LISTED, f"{value:,}")
+                shown = who
     return table
 
 
@@ -65,7 +74,7 @@ def _counts(counters: dict[str, dict[str, int]], guests: dict[str, str]) -> Tabl
     for process, counts in counters.items():
         shown = escape(process)
         for name, value in counts.items():
-            if process not in guests or not name.startswith(_TAKEN):
+            if process not in guests or not _split(name)[1].startswith(_TAKEN):
                 table.add_row(shown, escape(name), f"{value:,}")
                 shown = ""
     return table

@@ -25,7 +25,7 @@ import msgspec
 from launcher import rundir
 from launcher.capture_session import Capture, CaptureSession
 from launcher.explain_steps import Step, steps_of
-from launcher.irq_follow import follow
+from launcher.irq_follow import ANY, SOURCES, follow
 from launcher.netns import why_none
 from launcher.problems import did_you_mean
 from launcher.processes import IOMMU, VMM
@@ -139,6 +139,8 @@ class FollowInterrupt(msgspec.Struct, frozen=True, tag=True):
     """Ask for the way of one interrupt, of the next that comes within some seconds."""
 
     seconds: float
+    of: str = ""
+    """A kind (`irq_follow.SOURCES`); empty: of any."""
 
 
 class InterruptFollowed(msgspec.Struct, frozen=True):
@@ -223,7 +225,7 @@ class Service:
         | ChangeVf,
     ) -> object:
         if isinstance(request, FollowInterrupt):
-            return await self._follow(request.seconds)
+            return await self._follow(request)
         if isinstance(request, Enter):
             return self._enter(request.guest)
         if isinstance(request, WhereExternal):
@@ -281,17 +283,18 @@ class Service:
                     routes[process.name] = state.routes
         return InterruptStatus(supervisor.segments.read_counters(), tuple(vcpus), routes)
 
-    async def _follow(self, seconds: float) -> InterruptFollowed:
+    async def _follow(self, request: FollowInterrupt) -> InterruptFollowed:
         """Have events recorded for a moment at a time, until the whole way of an interrupt is among them."""
         trace, names = self._run.supervisor.segments.trace, Names(self._run.plan)
-        until = time.monotonic() + seconds
+        until = time.monotonic() + request.seconds
+        sources = SOURCES.get(request.of, ANY)
         while time.monotonic() < until:
             trace.begin()
             try:
                 await asyncio.sleep(_FOLLOW_SECONDS)
             finally:
                 trace.end()
-            if way := follow(names, trace.read()[0]):
+            if way := follow(names, trace.read()[0], sources):
                 return InterruptFollowed(steps_of(names, way))
         return InterruptFollowed([])
 

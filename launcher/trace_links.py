@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.trace_names import Names
+from testbed.messages.doorbell import vcpu_inbox
 from testbed.observe.trace import Record
 from testbed.spec import gic
 from testbed.spec import trace as events
@@ -48,8 +49,13 @@ class Links:
     """Effects without a cause."""
 
 
+def vcpu_of(record: Record) -> str:
+    """Return whose an event is: a process, or a further vCPU of a guest."""
+    return vcpu_inbox(record.process, record.lane)
+
+
 def _vcpu(_names: Names, record: Record) -> str:
-    return f"{record.process}.vcpu{record.lane}" if record.lane else record.process
+    return vcpu_of(record)
 
 
 def _guest(names: Names, record: Record) -> str:

@@ -10,9 +10,10 @@ from typing import Final, Protocol
 from testbed.address import GUEST_GICD_GPA, GUEST_GICR_GPA
 from testbed.errors import DeviceError
 from testbed.guest.ram import RamAllocator
-from testbed.native import VirtualCpuInterface
+from testbed.native import VirtualCpuInterface, trace
 from testbed.spec import gic
 from testbed.spec import gic_registers as registers
+from testbed.spec import trace as events
 from testbed.spec.gic import SystemRegister
 from testbed.spec.lpi import (
     ID_BITS_MIN,
@@ -100,6 +101,8 @@ class GicDriver:
 
     def send_sgi(self, intid: int, targets: int) -> None:
         """Interrupt other vCPUs; `targets` has bit n set for vCPU n."""
+        if trace:
+            trace(events.SGI_WRITTEN, intid, targets)
         self.cpu.write_system_register(gic.ICC_SGI1R_EL1, gic.SGI_INTID.put(intid) | targets)
 
     def start_lpis(self, ram: RamAllocator, vcpus: "Sequence[GicDriver]") -> None:

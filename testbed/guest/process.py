@@ -35,7 +35,7 @@ from testbed.messages.doorbell import vcpu_inbox
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
 from testbed.messages.loop import earliest
 from testbed.messages.process import ProcessParts, ThreadParts, process_parts
-from testbed.native import Bell, Pinned, Tap
+from testbed.native import Bell, Pinned, Tap, trace
 from testbed.observe.catalogue import vcpu_counters
 from testbed.spec import vcpu_page
 
@@ -276,6 +276,7 @@ class VcpuThread:
 
     def _run(self) -> None:
         processor = self.processor
+        trace.lane(processor.number)
         try:
             with suppress(StopRequested):
                 processor.start(has_peers=True)

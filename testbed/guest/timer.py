@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from testbed.guest.interrupts import Interrupts, PhysicalInterrupts
-from testbed.native import Pinned, SharedWords
+from testbed.native import Pinned, SharedWords, trace
 from testbed.spec import gic
+from testbed.spec import trace as events
 from testbed.spec.vcpu_page import VCPU_PAGE
 
 _CTL: Final = VCPU_PAGE.offset("cntv_ctl")
@@ -58,6 +59,8 @@ class VirtualTimer:
         due_ns = self.deadline_ns()
         if due_ns is None or self._clock() < due_ns:
             return False
+        if trace:
+            trace(events.TIMER_DUE, due_ns)
         self._cpu.take_physical_interrupt()
         return True
 

@@ -25,8 +25,8 @@ from testbed.native import LpiPort, Pinned
 from testbed.spec import its_commands as c
 from testbed.spec import lpi
 
-COMMANDS_A_TURN: Final = 4
-"""Each costs a few of the host's ITS, and other guests wait meanwhile."""
+COMMANDS_A_TURN: Final = 1
+"""Each costs a few of the host's ITS, for which the vmm waits, and other guests with it."""
 Source = tuple[int, int]
 """DeviceID and EventID, by the guest's numbers."""
 

@@ -198,6 +198,18 @@ ENDED: Final = Event(110, "interrupt", "ended", "the guest ends {intid} (ICV_EOI
 VPE_POSTED: Final = Event(111, "interrupt", "vpe_posted",
     "sets virtual {intid} pending; the vPE is resident: {resident}",
     intid="intid", resident="yes")
+SGI_WRITTEN: Final = Event(112, "interrupt", "sgi_written",
+    "the vCPU writes ICC_SGI1R_EL1: {intid} to the vCPUs in {targets}", intid="intid", targets="hex")
+SGI_PENDING: Final = Event(113, "interrupt", "sgi_pending",
+    "{source} sends {intid}: sets it pending at {guest}", intid="intid", guest="process", source="process")
+TIMER_DUE: Final = Event(114, "interrupt", "timer_due",
+    "the processor's timer interrupt comes: CNTV_CVAL_EL0 is {at}", at="number")
+TIMER_ASSERTED: Final = Event(115, "interrupt", "timer_asserted",
+    "finds CNTV_CVAL_EL0 {at} of {guest} passed: {intid} is pending",
+    intid="intid", guest="process", at="number")
+TIMER_DEADLINE: Final = Event(116, "interrupt", "timer_deadline",
+    "the time comes for which the virtual timer was set: {at}", at="number")
+"""In no ring: nobody does anything then. Whoever follows a timer's interrupt puts it in front."""
 # fmt: on
 
 

@@ -13,10 +13,9 @@ one that floods exits unpaced, and 20 to 30 us beside the same one paced. Not mo
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from testbed.budget import TokenBucket
-from testbed.native import ExitRequests
 
 BURST_NS: Final = 10_000_000
 """Time for answers that a guest may take at once."""
@@ -27,23 +26,30 @@ ANSWER_NS_MAX: Final = 500_000
 """No answer takes longer; where it seems to, the vmm itself had to wait for a processor."""
 
 
+class Asking(Protocol):
+    """Who asks for answers."""
+
+    active: bool
+    """It is looked at."""
+
+
 class ExitPace:
     """The time of one guest. `on_spent` is told when somebody begins to wait; `resume` ends it."""
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._bucket = TokenBucket(BURST_NS, SHARE_OF)
-        self._waiting: list[ExitRequests] = []
+        self._waiting: list[Asking] = []
         self._begun_ns = 0
         self.on_spent: Callable[[ExitPace], None] = lambda _pace: None
 
-    def begin(self, requests: ExitRequests) -> bool:
-        """Begin to answer; False: there is no time left: these requests are not looked at until there is."""
+    def begin(self, who: Asking) -> bool:
+        """Begin to answer; False: there is no time left: who asks is not looked at until there is."""
         self._begun_ns = now_ns = self._clock()
         if not self._waiting and self._bucket.available(now_ns) > 0:
             return True
-        requests.active = False
-        self._waiting.append(requests)
+        who.active = False
+        self._waiting.append(who)
         if len(self._waiting) == 1:
             self.on_spent(self)
         return False
@@ -60,7 +66,7 @@ class ExitPace:
     def resume(self, now_ns: int) -> bool:
         """Have everybody looked at again where there is time for it; say whether nobody waits now."""
         if self._bucket.available(now_ns) >= QUANTUM_NS:
-            for requests in self._waiting:
-                requests.active = True
+            for who in self._waiting:
+                who.active = True
             self._waiting.clear()
         return not self._waiting

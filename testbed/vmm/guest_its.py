@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from testbed.iommu.virtual_its import VirtualIts
 from testbed.memory.guest import GuestMemory
+from testbed.vmm.exit_pace import ExitPace
 from testbed.vmm.its_driver import ItsDriver
 
 
@@ -65,6 +66,7 @@ class GuestIts:
     """A guest's virtual ITS as a device of its VM.
 
     devices: events of each function, by the guest's DeviceIDs. runnable: what the process runs at every turn.
+    pace: the guest's time for what it asks of the vmm.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class GuestIts:
         events: GuestEvents,
         report: Callable[[str, str], None],
         runnable: MutableMapping[Callable[[], bool], None],
+        pace: ExitPace,
     ) -> None:
+        self._pace, self.active = pace, True
         self.front = VirtualIts(memory, vcpus, devices, events, report)
         self._runnable = runnable
 
@@ -89,8 +93,11 @@ class GuestIts:
         self._runnable[self._go_on] = None
 
     def _go_on(self) -> bool:
-        """Execute commands that a register write left over."""
+        """Execute commands that a register write left over, while the guest has time for them."""
+        if not self.active or not self._pace.begin(self):
+            return False
         more = self.front.poll()
+        self._pace.end()
         if not more:
             self._runnable.pop(self._go_on, None)
         return more

@@ -20,7 +20,7 @@ class SpiEdge:
     def pulse(self) -> None:
         """Make the interrupt pending; one that is pending already stays one."""
         if trace:
-            trace(events.EDGE, self._intid, self._vgic.cpus[0].who)
+            trace(events.EDGE, self._intid, self._vgic.who_gets(self._intid))
         self._words[self._index] += self._vgic.pulse(self._intid)
 
 
@@ -34,6 +34,6 @@ class SpiLine:
     def set_level(self, asserted: bool) -> None:
         """Assert or deassert the line."""
         if trace:
-            trace(events.LINE_SET, self._intid, asserted, self._vgic.cpus[0].who)
+            trace(events.LINE_SET, self._intid, asserted, self._vgic.who_gets(self._intid))
         changed = self._vgic.set_level(self._intid, asserted)
         self._words[self._index] += changed and asserted

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.messages.doorbell import Ringer
-from testbed.native import ListRegisters, SharedWords
+from testbed.native import ListRegisters, SharedWords, trace
 from testbed.observe.counters import Counters
 from testbed.spec import gic
 from testbed.spec import gic_registers as registers
+from testbed.spec import trace as events
 from testbed.spec.lpi import LPI_FIRST, VLPIS
 from testbed.vmm.vgic_bank import Bank
 from testbed.vmm.vgic_cpu import FaultReport, VgicCpu
@@ -57,7 +58,7 @@ class Vgic:
             VgicCpu(n, self, vcpu.registers, vcpu.bell, counters, report) for n, vcpu in enumerate(vcpus)
         ]
         for cpu, vcpu in zip(self.cpus, vcpus, strict=True):
-            timer = VirtualTimer(vcpu.words, cpu.private, clock)
+            timer = VirtualTimer(vcpu.words, cpu, clock)
             cpu.before_entry = timer.sample
         first = self.cpus[0]
         first.spi_mask = self.spis.everything
@@ -85,6 +86,11 @@ class Vgic:
             self._tell(intid - _SPI_FIRST, bit)
         return True
 
+    def who_gets(self, intid: int) -> int:
+        """Return the vCPU to which an SPI is routed, for whoever traces; 0: to none."""
+        target = self._targets[intid - _SPI_FIRST]
+        return target.who if target is not None else 0
+
     def send_lpi(self, cpu: int, intid: int) -> None:
         """Make an LPI of a vCPU pending; one that there is not, or LPIs being off, is ignored (§6.1)."""
         target = self.cpus[cpu]
@@ -96,8 +102,11 @@ class Vgic:
 
     def send_sgi(self, source: int, value: int) -> None:
         """Do what vCPU `source` asks for by a write of ICC_SGI1R_EL1 (§12.2)."""
-        bit = 1 << gic.SGI_INTID.get(value)
+        intid = gic.SGI_INTID.get(value)
+        bit = 1 << intid
         for cpu in self._sgi_targets(source, value):
+            if trace:
+                trace(events.SGI_PENDING, intid, cpu.who, self.cpus[source].who)
             cpu.private.latched |= bit
             if cpu.private.enabled & bit:
                 cpu.update()

@@ -8,10 +8,11 @@ is CLOCK_MONOTONIC in nanoseconds. Not modelled: an offset, the physical timer's
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from testbed.native import SharedWords
+from testbed.native import SharedWords, trace
 from testbed.spec import gic
+from testbed.spec import trace as events
 from testbed.spec.vcpu_page import VCPU_PAGE
 from testbed.vmm.vgic_bank import Bank
 
@@ -23,17 +24,27 @@ _ENABLE: Final = gic.CNTV_ENABLE.mask
 _RUNS: Final = _ENABLE | gic.CNTV_IMASK.mask
 
 
+class TimedCpu(Protocol):
+    """The vCPU whose timer it is."""
+
+    private: Bank
+    who: int
+    """Which it is, for whoever traces."""
+
+
 class VirtualTimer:
     """The hypervisor's side of one vCPU's timer."""
 
-    def __init__(self, words: SharedWords, private: Bank, clock: Callable[[], int]) -> None:
-        self._words, self._private, self._clock = words, private, clock
+    def __init__(self, words: SharedWords, cpu: TimedCpu, clock: Callable[[], int]) -> None:
+        self._words, self._cpu, self._clock = words, cpu, clock
 
     def sample(self) -> int:
         """Look at the timer's line; return the set of interrupts that are mapped to hardware."""
-        words, private = self._words, self._private
+        words, private = self._words, self._cpu.private
         enabled = words.load32(_CTL) & _RUNS == _ENABLE
-        if enabled and words.load64(_CVAL) <= self._clock():
+        if enabled and (at_ns := words.load64(_CVAL)) <= self._clock():
+            if trace and not words.load64(_PHYSICAL) & _BIT:  # the last one has been ended
+                trace(events.TIMER_ASSERTED, gic.PPI_VIRTUAL_TIMER, self._cpu.who, at_ns)
             words.set_bits64(_PHYSICAL, _BIT)
             private.line |= _BIT
         elif private.line & _BIT:

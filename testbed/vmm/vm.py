@@ -184,8 +184,9 @@ class Vm:
         """
         memory = GuestMemory(HostMemory([self.ram, self._tables]), self.stage2.root)
         told = partial(report, "its")
-        its = GuestIts(memory, self.entry.vcpus, devices, events, told, runnable)
-        self.bus.add(GUEST_ITS_GPA, gic_registers.FRAME_BYTES, its, GicExitCounts(self._counters))
+        its = GuestIts(memory, self.entry.vcpus, devices, events, told, runnable, self.pace)
+        counts = GicExitCounts(self._counters)
+        self.bus.add(GUEST_ITS_GPA, gic_registers.FRAME_BYTES, its, counts, is_paced=True)
 
     def counter_page(self) -> Pinned:
         """Return the vmm's counter segment, for native code."""

@@ -1,11 +1,14 @@
 """Steps, links, diagram and Chrome trace of events that are made up: pure."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
+
+import pytest
 
 from launcher.explain_steps import QUIET_NS, counts_of, steps_of, way_of
 from launcher.explain_svg import sequence_svg
-from launcher.irq_follow import follow
+from launcher.irq_follow import SOURCES, follow
 from launcher.trace_json import chrome_trace
 from launcher.trace_links import link
 from launcher.trace_names import Names
@@ -17,10 +20,11 @@ from tests.launcher.test_planner import plan_of
 
 PLAN = plan_of("""
 hosts: {h0: {nics: {nic0: {vfs: 1}}}}
-guests: {a: {nics: [{kind: e1000}]}, b: {nics: [{kind: vf, nic: nic0}]}}
+guests: {a: {vcpus: 2, nics: [{kind: e1000}]}, b: {nics: [{kind: vf, nic: nic0}]}}
 """)
 NAMES = Names(PLAN)
 A, VMM, B = process_number("a"), process_number("vmm-h0"), process_number("b")
+A1 = process_number("a.vcpu1")
 
 
 def event(
@@ -123,3 +127,64 @@ def test_interrupt_is_followed_back_to_its_source() -> None:
     assert followed == [1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13]
     assert follow(NAMES, way[1:]) == []
     assert [record.at_ns for record in follow(NAMES, way[1:], whole=False)] == followed[1:]
+
+
+def on(lane: int, record: Record) -> Record:
+    """Return an event of a further vCPU's thread."""
+    return replace(record, lane=lane)
+
+
+SGI = [
+    on(1, event(0, "a", events.SGI_WRITTEN, 5, 1)),
+    event(1, "a", events.SGI_WRITTEN, 1, 2),
+    event(2, "a", events.EXIT_OTHER, 0, 0x623A_3016, 0x100_0002),
+    event(3, "vmm-h0", events.EXIT_TAKEN, A, 0, 0x623A_3016, 0x100_0002),
+    event(4, "vmm-h0", events.SGI_PENDING, 1, A1, A),
+    event(5, "vmm-h0", events.VCPU_CLAIMED, A1),
+    event(6, "vmm-h0", events.LIST_REGISTER, A1, 0, gic.LR_STATE.put(gic.STATE_PENDING) | 1),
+    event(7, "vmm-h0", events.EXIT_ANSWERED, A, 0),
+    event(8, "a", events.ENTRY, 0),
+    on(1, event(9, "a", events.ACKNOWLEDGED, 1)),
+    event(10, "a", events.HANDLER, 1),
+    on(1, event(11, "a", events.HANDLER, 1)),
+    event(12, "a", events.ENDED, 7),
+    on(1, event(13, "a", events.ENDED, 1)),
+]
+
+
+def test_sgi_is_followed_from_its_write_to_the_other_vcpu_s_handler() -> None:
+    way = follow(NAMES, SGI)
+    assert [record.at_ns for record in way] == [1, 2, 3, 4, 5, 6, 9, 11, 13]
+    steps = steps_of(NAMES, way)
+    assert [step.process for step in steps[-3:]] == ["a.vcpu1"] * 3
+    assert "to the vCPUs in 0x2" in steps[0].text
+    assert "a sends SGI 1: sets it pending at a.vcpu1" in steps[3].text
+    assert [step.cause for step in steps] == [0, 0, 2, 0, 0, 0, 6, 0, 0]
+    assert follow(NAMES, SGI, SOURCES["timer"]) == []
+
+
+TIMER = [
+    on(1, event(5_068, "a", events.TIMER_DUE, 5_000)),
+    on(1, event(5_070, "a", events.EXIT_OTHER, 1, 0)),
+    event(5_080, "vmm-h0", events.EXIT_TAKEN, A1, 1, 0),
+    event(5_090, "vmm-h0", events.TIMER_ASSERTED, 27, A1, 5_000),
+    event(5_095, "vmm-h0", events.LIST_REGISTER, A1, 0, gic.LR_STATE.put(gic.STATE_PENDING) | 27),
+    event(5_100, "vmm-h0", events.EXIT_ANSWERED, A1, 0),
+    on(1, event(5_110, "a", events.ENTRY, 0)),
+    on(1, event(5_111, "a", events.ACKNOWLEDGED, 27)),
+    on(1, event(5_112, "a", events.HANDLER, 27)),
+    on(1, event(5_113, "a", events.ENDED, 27)),
+]
+
+
+def test_timer_is_followed_from_the_time_for_which_it_was_set() -> None:
+    way = follow(NAMES, TIMER, SOURCES["timer"])
+    assert [record.at_ns for record in way] == [5_000, *(record.at_ns for record in TIMER)]
+    assert steps_of(NAMES, way)[0].text == "the time comes for which the virtual timer was set: 5000"
+    assert steps_of(NAMES, way)[1].us == 68 / 1000
+
+
+@pytest.mark.parametrize("at_ns", [6_000, -1 << 60])
+def test_timer_of_a_guest_that_tells_nonsense_begins_with_what_it_did(at_ns: int) -> None:
+    nonsense = [on(1, event(5_068, "a", events.TIMER_DUE, at_ns & (1 << 64) - 1)), *TIMER[1:]]
+    assert [record.at_ns for record in follow(NAMES, nonsense)] == [record.at_ns for record in TIMER]

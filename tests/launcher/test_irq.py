@@ -18,7 +18,8 @@ def test_tables_name_every_vcpu_and_route() -> None:
         function="nic0.vf0", vcpu="c",
     )  # fmt: skip
     lost = EventRoute(device=0x180, event=3, virtual=False, intid=8193, target=0)
-    counters = {"c": {"interrupts.vf": 1234, "interrupts.virtio": 5}, "iommu-h0": {"its.hits": 77}}
+    counted = {"interrupts.vf": 1234, "interrupts.virtio": 5, "vcpu1.interrupts.vf": 9, "vcpu1.exits.irq": 3}
+    counters = {"c": counted, "iommu-h0": {"its.hits": 77}}
     status = InterruptStatus(counters, (vcpu,), {"iommu-h0": (direct, lost)})
     console = Console(width=80)
     with console.capture() as captured:
@@ -26,8 +27,8 @@ def test_tables_name_every_vcpu_and_route() -> None:
     text = captured.get()
     words = " ".join(text.split())
 
-    assert "c vf direct 1,234" in words
-    assert "virtio list-registers 5" in words
+    assert "c.0 vf direct 1,234 virtio list-registers 5 c.1 vf direct 9" in words
+    assert "c vcpu1.exits.irq 3" in words
     assert "iommu-h0 its.hits 77" in words
     assert "c.1 running 40 active 0xa0 32 33 34 35 36 37 and 50 8192 0xa0" in words
     assert "resident on 0 5 more" in words

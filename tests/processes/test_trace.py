@@ -42,6 +42,42 @@ def test_one_interrupt_of_a_running_topology_is_followed(tmp_path: Path) -> None
     assert "the ITS: event 1 of device nic0.vf" in shown.stdout
 
 
+VCPUS = """
+name: traced
+poll: 0
+guests: {a: {vcpus: 2, memory: 16MiB, nics: []}}
+workloads:
+  - - {kind: timer, from: a.vcpu1, interval: 5ms, duration: 60s}
+    - {kind: ipi, from: a.vcpu0, to: a.vcpu1, interval: 5ms, duration: 60s}
+"""
+SGI_STEPS = ["sgi_written", "exit_other", "exit_taken", "sgi_pending"]
+TIMER_STEPS = ["timer_deadline", "timer_due", "exit_other", "exit_taken", "timer_asserted"]
+HANDLED = ["list_register", "acknowledged", "handler", "ended"]
+
+
+def test_sgi_and_timer_are_followed_from_source_to_handler(tmp_path: Path) -> None:
+    file = tmp_path / "traced.yaml"
+    file.write_text(VCPUS)
+    up = virtbed("up", file)
+    assert up.returncode == 0, up.stderr
+    try:
+        told = {
+            kind: virtbed("irq", "traced", "--trace", "--of", kind, "--json", "-")
+            for kind in ("sgi", "timer")
+        }
+    finally:
+        virtbed("down", "traced")
+    for kind, first in (("sgi", SGI_STEPS), ("timer", TIMER_STEPS)):
+        steps = json.loads(told[kind].stdout)["steps"]
+        events = iter([step["event"] for step in steps])
+        assert [name for name in (*first, *HANDLED) if name not in events] == []  # in this order
+        assert steps[0]["us"] == 0
+        # one clock: no step is before the one that it answers
+        assert [step["us"] for step in steps] == sorted(step["us"] for step in steps)
+        assert all(steps[step["cause"] - 1]["us"] <= step["us"] for step in steps if step["cause"])
+        assert {step["process"] for step in steps[-3:]} == {"a.vcpu1"}
+
+
 def test_quiet_topology_has_no_interrupt_to_follow(tmp_path: Path) -> None:
     file = tmp_path / "traced.yaml"
     file.write_text(TOPOLOGY.replace("DURATION", "count: 1"))
