@@ -6,6 +6,9 @@
  *   (unless it has been moved or taken already, then all is done) and begins anew;
  * - enter and leave (one scheduler at a time): change `resident`, full fence, then move what they find. One of the two fences comes first in the single order
  *   of fences: either the mover finds the bit, or the poster sees that `resident` has changed.
+ * What leave writes back is all that is pending, enabled or not, in the architected part of the table (IDAI is 1: nothing is in the first KiB), and it
+ * is complete when leave returns (Dirty is never seen set). What it returns is PendingLast, which also counts what is not enabled, as §12.11 leaves open.
+ * A list register's content is no part of it: the hypervisor that has filled it keeps it.
  * The page is the guest's, too: it may write anything there and harms only its own interrupts. */
 #pragma once
 #include "bell.h"

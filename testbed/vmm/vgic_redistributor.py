@@ -2,23 +2,27 @@
 
 Reference: ARM IHI 0069 §12.11, §6.1 (LPI tables). Two frames a vCPU, in order of their numbers; the last says
 so in TYPER. The LPI configuration table is read in the guest's memory when an LPI becomes pending and after
-an invalidation (INVLPIR, INVALLR); it is the same for all, as GICR_TYPER.CommonLPIAff says. Pending LPIs are
-kept here, so the pending table's memory is not written; PTZ and what it holds are ignored. EnableLPIs can be
-cleared again, which drops what is pending. Not modelled: writing the pending table back, STATUSR.
+an invalidation (INVLPIR, INVALLR); it is the same for all, as GICR_TYPER.CommonLPIAff says. The pending table
+is read when EnableLPIs is set, unless PENDBASER.PTZ says that it is zero; from then on it is the
+redistributor's, which keeps what is pending here and the memory unwritten. EnableLPIs can be cleared again,
+which drops what is pending; software moves its LPIs elsewhere before. What is pending of a vPE is none of
+this: it is in the host's virtual pending table (testbed/native/vlpi.h). Not modelled: writing the pending
+table back, STATUSR.
 """
 
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from testbed.spec import gic_registers as spec
-from testbed.spec.lpi import ID_BITS_MIN, LPI_FIRST, VLPIS
+from testbed.spec.lpi import ID_BITS_MIN, LPI_FIRST, PENDING_RESERVED_BYTES, VLPIS
 from testbed.vmm.vgic import Vgic
-from testbed.vmm.vgic_bank import Bank
+from testbed.vmm.vgic_bank import Bank, bits
 from testbed.vmm.vgic_cpu import VgicCpu
 from testbed.vmm.vgic_distributor import BY_BYTE, IIDR, BankRegisters
 from testbed.vmm.vgic_frame import Frame
 
 _ADDRESS: Final = spec.PROPBASER_ADDRESS.mask
+_PENDING_ADDRESS: Final = spec.PENDBASER_ADDRESS.mask
 _SLEEP: Final = spec.GICR_WAKER_PROCESSOR_SLEEP.mask
 _ASLEEP: Final = spec.GICR_WAKER_CHILDREN_ASLEEP.mask
 _ENABLE: Final = spec.GICR_CTLR_ENABLE_LPIS.mask
@@ -42,6 +46,8 @@ class Redistributor:
         self._vgic, self._cpu, self._is_last, self._memory = vgic, cpu, is_last, memory
         self._waker = spec.GICR_RD["WAKER"].reset
         self._propbaser = self._pendbaser = 0
+        self._is_zeroed = False
+        """PENDBASER.PTZ, which reads as zero (§12.11)."""
         self._shown = BankRegisters(cpu.private)
         cpu.lpis.config = self._lpi_config
         self._frames = (self._control_frame(odd), self._private_frame(odd))
@@ -121,17 +127,28 @@ class Redistributor:
             return
         cpu.lpis_on = enabled
         cpu.lpis.invalidate(cpu.lpis.everything)
-        if not enabled:
+        if enabled and not self._is_zeroed:
+            self._load_pending()
+        elif not enabled:
             cpu.set_pending(cpu.lpis, cpu.lpis.everything, False)
         cpu.update()
 
+    def _load_pending(self) -> None:
+        """Take the pending table as software has left it (§6.1.2: a bit an LPI); no memory: nothing."""
+        table = (self._pendbaser & _PENDING_ADDRESS) + PENDING_RESERVED_BYTES
+        for offset in range(VLPIS // 8):
+            byte = self._memory(table + offset)
+            for bit in bits(byte or 0):
+                self._cpu.lpis.latch(8 * offset + bit)
+
     def _set_propbaser(self, _index: int, value: int) -> None:
         if not self._cpu.lpis_on:  # changing it then is UNPREDICTABLE (§12.11)
-            self._propbaser = value & sum(bits.mask for bits in spec.GICR_RD["PROPBASER"].bits)
+            self._propbaser = value & sum(field.mask for field in spec.GICR_RD["PROPBASER"].bits)
 
     def _set_pendbaser(self, _index: int, value: int) -> None:
         if not self._cpu.lpis_on:
-            known = sum(bits.mask for bits in spec.GICR_RD["PENDBASER"].bits)
+            known = sum(field.mask for field in spec.GICR_RD["PENDBASER"].bits)
+            self._is_zeroed = bool(value & spec.PENDBASER_PTZ.mask)
             self._pendbaser = value & known & ~spec.PENDBASER_PTZ.mask
 
     def _invalidate(self, number: int | None) -> None:

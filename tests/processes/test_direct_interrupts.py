@@ -56,6 +56,16 @@ workloads:
   - - {{kind: pktgen, from: w, to: v, count: 1000, rate: 2000}}
     - {{kind: steer, from: v, interval: 100us, count: 300}}
 """
+FORGED = """
+name: forged
+hosts: {{h0: {{nics: {{nic0: {{vfs: 2}}}}}}}}
+guests:
+  mallory: {{memory: 16MiB, interrupts: {way}, poll: 0, nics: [{{kind: vf, nic: nic0}}]}}
+  alice: {{vcpus: 2, memory: 16MiB, interrupts: {way}, poll: 0, nics: [{{kind: vf, nic: nic0}}]}}
+workloads:
+  - - {{kind: attack, from: mallory, attack: dma-msi-window, duration: 300ms}}
+    - {{kind: steer, from: alice, count: 200}}
+"""
 _FORCED = ("exits.irq", "exits.maintenance")
 
 
@@ -125,3 +135,19 @@ def test_vectors_land_on_both_vcpus_and_move_while_interrupts_fly(tmp_path: Path
     assert counted["vcpu1.interrupts.vf"] >= 100
     forced = [counted.get(name, 0) for name in ("exits.irq", "vcpu1.exits.irq")]
     assert (sum(forced) == 0) == (way == "direct")
+
+
+@pytest.mark.parametrize("way", ["list-registers", "direct"])
+def test_function_raises_only_the_events_of_its_own_device_id(tmp_path: Path, way: str) -> None:
+    launched = Launched(FORGED.format(way=way), tmp_path)
+    code, result = launched.end(), launched.result()
+    (attack,), (flow,) = result.attacks, result.flows
+    its = result.counters["iommu-h0"]
+
+    assert (code, attack.good, attack.through) == (0, True, 0)
+    # mallory has written alice's EventIDs all the while: each of alice's interrupts is one that alice raised
+    assert (flow.sent, flow.received, flow.spurious) == (200, 200, 0)
+    # what mallory wrote came to mallory, or led nowhere and was counted
+    assert result.counters["mallory"]["interrupts.vf"] > 0
+    assert its["its.dropped"] > 0
+    assert [report.reason for report in result.reports if report.device.endswith(".its")] == ["EVENT_ID_OOR"]

@@ -50,7 +50,8 @@ class VgicRig:
         self.vgic = Vgic(parts, self.counters, self.faults, self.clock)
         for vcpu, cpu in zip(self.vcpus, self.vgic.cpus, strict=True):
             cpu.is_out = partial(getattr, vcpu, "is_out")
-        self.table = bytearray(1024)
+        self.table = bytearray(1024 + 128)
+        """Configuration of LPIs, and behind it the bits of a pending table that begins with it."""
         odd = self._odd
         self.distributor = Distributor(self.vgic, odd)
         self.redistributors = [

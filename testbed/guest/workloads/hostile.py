@@ -49,6 +49,8 @@ _WORDS: Final = 0x6B6F6F74
 _BAD_DTYP: Final = 0xF
 _TRANSLATER: Final = ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
 _EVENT_BEYOND: Final = 0xFFFF
+_EVENTS: Final = 3
+"""Every virtual function has so many vectors, so EventIDs from 0."""
 """No function has so many events."""
 
 
@@ -276,9 +278,13 @@ def _writes(at: int, frames: _Frames) -> list[Move]:
 
 
 def _window(msi_gpa: int, frames: _Frames) -> list[Move]:
-    """Read the page of messages, and write into it what is no message of this function."""
+    """Read the page of messages, and write into it what is no message of this function, and messages with
+    the EventIDs of every other one, which are also its own.
+    """
     others = [Move(message=MsiMessage(msi_gpa + offset, _WORDS)) for offset in (0, PAGE_SIZE_BYTES - 4)]
-    return [*_dma(msi_gpa, frames), *others, Move(message=MsiMessage(msi_gpa + _TRANSLATER, _EVENT_BEYOND))]
+    numbers = (*range(_EVENTS), _EVENT_BEYOND)
+    events = [Move(message=MsiMessage(msi_gpa + _TRANSLATER, number)) for number in numbers]
+    return [*_dma(msi_gpa, frames), *others, *events]
 
 
 def _context() -> bytes:
