@@ -79,7 +79,9 @@ class EventSignal:
 
     def pulse(self) -> None:
         """Signal it; a counter that is full says so already."""
-        # whether a write blocks is a property of the file, which the peer shares and may have changed since
+        # Whether a write blocks is a property of the file, which the peer shares and may have changed since,
+        # and no write to an eventfd says it for itself (pwritev2 with RWF_NOWAIT is not supported). There
+        # remains a peer that fills it and makes it blocking between this call and the next.
         os.set_blocking(self._descriptor, False)
         try:
             os.eventfd_write(self._descriptor, 1)

@@ -71,6 +71,11 @@ def attacker(bench: BackEndBench) -> Iterator[FrontEnd]:
     os.close(front.descriptor)
 
 
+def _break_transmit_ring(front: FrontEnd) -> None:
+    """Make more available than the ring has entries: avail->idx."""
+    front.memory.bytes_view()[0x1_0000 + 16 * SIZE + 2 : 0x1_0000 + 16 * SIZE + 4] = b"\xff\x7f"
+
+
 def refusal(front: FrontEnd) -> list[str]:
     """Return why the back end hung up; fail where it did not."""
     assert front.refused
@@ -163,6 +168,22 @@ def test_only_an_eventfd_is_signalled(attacker: FrontEnd, request_: Request) -> 
     os.close(reading)
     os.close(writing)
     assert refusal(attacker) == ["protocol"]
+
+
+def test_a_call_that_is_refused_with_an_answer_leaves_the_one_before(attacker: FrontEnd) -> None:
+    attacker.up()
+    attacker.drivers[RX].arm()
+    wrong = attacker.descriptor
+    for request_ in (Request.SET_VRING_CALL, Request.SET_VRING_ERR):
+        for index in (RX, TX):
+            assert attacker.ask(request_, spec.U64.pack(value=index), [wrong], need=True).number == 1
+    attacker.send(frame(1))
+    attacker.bench.turn()
+    assert attacker.received() == [frame(1)]
+    assert os.eventfd_read(attacker.calls[RX]) == 1
+    _break_transmit_ring(attacker)
+    attacker.bench.turn()
+    assert os.eventfd_read(attacker.errors[TX]) == 1
 
 
 def test_a_file_is_no_kick(attacker: FrontEnd) -> None:
@@ -409,9 +430,7 @@ def test_a_ring_that_runs_is_not_moved(attacker: FrontEnd) -> None:
 
 def test_a_broken_ring_is_told_of_and_left_alone(attacker: FrontEnd) -> None:
     attacker.up()
-    attacker.memory.bytes_view()[0x1_0000 + 16 * SIZE + 2 : 0x1_0000 + 16 * SIZE + 4] = (
-        b"\xff\x7f"  # avail->idx
-    )
+    _break_transmit_ring(attacker)
     attacker.bench.turn()
     assert attacker.bench.faults.reasons == ["avail_jump"]
     assert os.eventfd_read(attacker.errors[TX]) == 1

@@ -347,13 +347,14 @@ class Session:
         return ring, None if none else message.descriptors.pop()
 
     def _own(self, what: str, index: int, descriptor: int | None) -> OwnedEdge | None:
+        """Take another descriptor in place of a ring's; one that is refused leaves it the one it has."""
+        new = None if descriptor is None else self._signal(descriptor)
         old = self._owned.pop((what, index), None)
         if old is not None:
             old.close()
-        if descriptor is None:
-            return None
-        self._owned[what, index] = owned = self._signal(descriptor)
-        return owned
+        if new is not None:
+            self._owned[what, index] = new
+        return new
 
     def _start(self, ring: Ring) -> None:
         """Start a ring about which everything is said."""
