@@ -19,7 +19,7 @@ from testbed.observe.counters import WORD_BYTES, Counters
 from testbed.spec import gic
 from testbed.spec import vcpu_page as spec
 from testbed.vmm.bus import Bus, Window
-from testbed.vmm.exit_pace import ExitPace
+from testbed.vmm.exit_pace import SELDOM_NS, ExitPace
 from testbed.vmm.hypercalls import Hypercalls
 
 _SGI1R: Final = spec.system_register_iss(gic.ICC_SGI1R_EL1)
@@ -116,17 +116,21 @@ class ExitHandler:
         if not self._pace.begin(self.requests):
             self._counters.add("exits.paced")
             return False
-        if (asked := self.requests.take()) is not None:
-            self._answer(*asked)
+        asked = self.requests.take()
+        least_ns = None if asked is None else self._answer(*asked)
         self._bell.ring()
-        self._pace.end()
+        if least_ns is not None:
+            self._pace.end(least_ns)
         return True
 
-    def _answer(self, reason: int, syndrome: int, address: int, data: int) -> None:
+    def _answer(self, reason: int, syndrome: int, address: int, data: int) -> int | None:
+        """Answer an exit; return what it is charged at least, in nanoseconds; None: nothing."""
         if reason == spec.EXIT_EXCEPTION and syndrome & spec.ESR_MMIO_MASK == spec.ESR_MMIO:
+            known = self._known
             self.requests.answer(self._mmio(syndrome, address, data))
-        else:
-            self._answer_other(reason, syndrome, data)
+            return SELDOM_NS if self._known == known else None
+        self._answer_other(reason, syndrome, data)
+        return 0 if _is_of_interrupts(reason, syndrome) else SELDOM_NS
 
     def _mmio(self, syndrome: int, address: int, data: int) -> int:
         """Do an access that is not known yet; it is from then on, if it is to a register that counts."""
@@ -197,6 +201,12 @@ class ExitHandler:
         self._counters.add("exits.port_out")
         self._ports.write(port, size_bytes, data)
         return 0
+
+
+def _is_of_interrupts(reason: int, syndrome: int) -> bool:
+    """Say whether vCPUs that interrupt each other, or are interrupted, leave for this at every interrupt."""
+    is_system_register = spec.ESR_EC.get(syndrome) == spec.EC_SYSTEM_REGISTER
+    return reason == spec.EXIT_IRQ or (reason == spec.EXIT_EXCEPTION and is_system_register)
 
 
 def _is_port_io(qualification: int) -> bool:

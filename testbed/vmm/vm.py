@@ -169,7 +169,7 @@ class Vm:
         memory = GuestMemory(HostMemory([self.ram, self._tables]), self.stage2.root)
         self.smmu = GuestSmmu(memory, stage1, events, errors, runnable)
         counts = ExitCounts(self._counters, smmu_counters(self.name), SMMU)
-        self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts, is_paced=True)
+        self.bus.add(smmu.gpa, SMMU.size, self.smmu, counts)
 
     def add_its(
         self,

@@ -1,8 +1,9 @@
 """Processes between which one device's interrupts are measured while another floods the same host.
 
 Those of `virtbed bench irq` (device, IOMMU, hypervisor, vCPU) and a second device, which posts as many
-requests as its ring takes, one kind after another: harmless writes into memory, and storms of MSIs. The first
-device files each latency by what the second did meanwhile, so one run compares them.
+requests as its ring takes, one kind after another: nothing at all, harmless writes into memory, and storms
+of MSIs. The first device files each latency by what the second did meanwhile and compares each phase with
+the quiet one of its round, so whatever else is slow for longer than a round counts for nothing.
 """
 
 import asyncio
@@ -48,11 +49,12 @@ from testbed.spec.irq_stamps import IRQ_STAMPS
 from testbed.vmm.host_lpis import ScheduledVpe
 from testbed.vmm.its_driver import PRIORITY
 
-STORMS: Final = ("harmless", "delivered", "unmapped", "doorbell", "physical")
+STORMS: Final = ("quiet", "harmless", "delivered", "unmapped", "doorbell", "physical")
 """What the second device does in turn. Its events are mapped so: to a resident vPE, nowhere, to a vPE that is
 never resident, to the hypervisor.
 """
-PHASE_NS: Final = 5_000_000
+QUIET: Final = STORMS[0]
+PHASE_NS: Final = 10_000_000
 STORM: Final = "nic1"
 ROLE: Final = "tests.support.storm:main"
 POLL_NS: Final = 2_000_000
@@ -65,7 +67,9 @@ _BURST: Final = 32
 _SLOTS: Final = 64
 _FRAMES: Final = 32
 _EVENT_OF: Final = {"delivered": 0, "doorbell": 1, "physical": 2, "unmapped": 7}
-_VICTIM: Final = tuple(f"{storm}.{what}" for storm in STORMS for what in ("n", "p50_ns", "p99_ns"))
+_VICTIM: Final = tuple(
+    f"{storm}.{what}" for storm in STORMS for what in ("rounds", "p50_permille", "p99_permille")
+)
 _TRANSLATER: Final = its.ITS["TRANSLATER"].offset
 _MORE_PAGES: Final = ("vcpu1", "vcpu2")
 _MORE_VPTS: Final = {"vpt1": 0x120_0000_0000, "vpt2": 0x130_0000_0000}
@@ -189,6 +193,8 @@ class Storm:
             self._words.store32(IRQ_STAMPS.size - 4, self._kind)
         if ring.next - ring.completed > _SLOTS - _BURST:
             return False
+        if STORMS[self._kind] == QUIET:
+            return False
         event = _EVENT_OF.get(STORMS[self._kind])
         for _ in range(_BURST):
             if event is None:
@@ -203,7 +209,8 @@ class Storm:
 class Victim(Source):
     """Files each latency by the storm that blew from its signal to its handler."""
 
-    storms: dict[int, list[int]]
+    phases: list[tuple[int, list[int]]]
+    """Which storm blew, and the latencies beside it; begun again whenever another begins."""
     storm: SharedWords
     began = 0
 
@@ -215,16 +222,29 @@ class Victim(Source):
         count = len(self._latencies_ns)
         moved = super()._take()
         if len(self._latencies_ns) > count and storm_of(self.storm) == self.began:
-            self.storms.setdefault(self.began, []).append(self._latencies_ns[-1])
+            if not self.phases or self.phases[-1][0] != self.began:
+                self.phases.append((self.began, []))
+            self.phases[-1][1].append(self._latencies_ns[-1])
         return moved
 
     def _finish(self, now_ns: int) -> None:
         for kind, name in enumerate(STORMS):
-            latencies = self.storms.get(kind, [])
-            self._counters.set(f"{name}.n", len(latencies))
-            self._counters.set(f"{name}.p50_ns", quantile(latencies, 0.5))
-            self._counters.set(f"{name}.p99_ns", quantile(latencies, 0.99))
+            rounds = self._rounds(kind)
+            self._counters.set(f"{name}.rounds", len(rounds))
+            for figure, share in (("p50_permille", 0.5), ("p99_permille", 0.99)):
+                ratios = [1000 * quantile(storm, share) // quantile(quiet, share) for quiet, storm in rounds]
+                self._counters.set(f"{name}.{figure}", quantile(ratios, 0.5))
         super()._finish(now_ns)
+
+    def _rounds(self, kind: int) -> list[tuple[list[int], list[int]]]:
+        """Return the latencies of each round: in its quiet phase, and beside a storm of this kind."""
+        found, quiet = [], list[int]()
+        for storm, latencies in self.phases:
+            if STORMS[storm] == QUIET:
+                quiet = latencies
+            if storm == kind and quiet:
+                found.append((quiet, latencies))
+        return found
 
 
 # composition
@@ -235,7 +255,7 @@ def _device(parts: ProcessParts, entry: IrqBenchEntry) -> None:
     iova = _MESSAGE_GPA + _TRANSLATER % PAGE_SIZE_BYTES
     stamps = parts.segments["stamps"].pinned
     victim = Victim(stamps, port, iova, entry.duration_ns, entry.gap_ns, parts.counters)
-    victim.storms, victim.storm = {}, SharedWords(stamps)
+    victim.phases, victim.storm = [], SharedWords(stamps)
     parts.loop.runnable[victim.step] = None
 
 
