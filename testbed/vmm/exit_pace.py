@@ -60,7 +60,7 @@ class ExitPace:
             self.on_spent(self)
         return False
 
-    def end(self, least_ns: int) -> None:
+    def end(self, least_ns: int = 0) -> None:
         """Charge what the answer took, and at least so much."""
         now_ns = self._clock()
         self._bucket.spend(max(least_ns, min(now_ns - self._begun_ns, ANSWER_NS_MAX)), now_ns)
