@@ -1,8 +1,9 @@
 """`virtbed compare`: the same work over every way of a guest's frames, measured in turn, several times over.
 
-Every repetition runs every way once, so that what disturbs the machine for a while disturbs them all; a
-figure is the median of the measurements, with minimum and maximum. Not modelled: machines whose clock rate
-changes between repetitions.
+All ways are up at once and make each measurement one after the other, so that what disturbs the machine for
+a while disturbs them all; a figure is the median of the measurements, with minimum and maximum. What the
+machine itself can do at the moment is measured before each. Not modelled: machines whose clock rate
+changes from one measurement to the next.
 """
 
 import os
@@ -14,30 +15,29 @@ from typing import Final
 
 import msgspec
 
-from launcher import figures
 from launcher.bench_virtio import BenchFailed
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import FIGURES, SCHEMA, Comparison, Lecture, Measured, Settings, WayResult
-from launcher.compare_ways import PLACES, REFERENCE, WAYS, Step, Way, steps, topology
+from launcher.compare_turns import run_in_turns
+from launcher.compare_ways import ENDS, PLACES, REFERENCE, WAYS, Step, Way, processes, steps, topology
 from launcher.forkclient import ROLES
-from launcher.phase_meter import Phase, PhaseMeter
+from launcher.phase_meter import Phase
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, machine
-from launcher.run import run_plan
-from launcher.rundir import Holder
+from launcher.result import Result, machine
 from launcher.spread import Spread
 from launcher.topology import parse_topology
 from launcher.wire_ways import Cost
 from testbed.messages.entries import Plan
 
-_ROLE_NAMES: Final = {"a": "sender", "b": "receiver", "c": "receiver", "d": "sender"}
+_ROLE_NAMES: Final = ("sender", "receiver")
 _INTERRUPTED: Final = "irq"
 """The exit with which a vmm has a guest take an interrupt from its list registers."""
+_WARM_UP_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of one repetition."""
+    """One measurement of one round."""
 
     figures: Mapping[str, float]
     cpu_ns: Mapping[str, float]
@@ -45,51 +45,76 @@ class Sample:
     frames: int
 
 
+Samples = dict[str, dict[Step, list[Sample]]]
+"""By way and measurement, round by round."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All that was measured."""
+
+    samples: Samples
+    speeds: list[float]
+    """Of the machine, as `machine_speed` has it: the median of each round."""
+
+
 def measure_ways(
     settings: Settings, told: Callable[[str], None], roles: Mapping[str, str] = ROLES
-) -> dict[str, dict[Step, list[Sample]]]:
-    """Run every way as often as the settings say; `told` is given a line about each repetition.
+) -> Measurements:
+    """Run every way as often as the settings say; `told` is given a line about each round.
 
     Raises ConfigError for settings that cannot be, BenchFailed where a run does not end well.
     """
     settings.check()
     plans = {name: _plan(WAYS[name], settings) for name in settings.ways}
-    found: dict[str, dict[Step, list[Sample]]] = {name: {s: [] for s in steps()} for name in plans}
+    found = Measurements({name: {s: [] for s in steps()} for name in plans}, [])
     for number in range(1, settings.repetitions + 1):
-        for name, plan in plans.items():
-            for step, sample in _run(plan, settings.rounds, roles):
-                found[name][step].append(sample)
-        to_wire = Step(place="wire", kind="pktgen", frame_bytes=60)
-        rates = (
-            f"{name} {figures.mega(each[to_wire][-1].figures['frames_per_second'])}"
-            for name, each in found.items()
-        )
-        told(f"repetition {number} of {settings.repetitions}, to the wire: {', '.join(rates)} Mframe/s")
+        told(f"bringing up {len(plans)} topologies, {number} of {settings.repetitions}")
+        _repeat(plans, settings, found, told, roles)
     return found
 
 
+def _repeat(
+    plans: Mapping[str, Plan],
+    settings: Settings,
+    found: Measurements,
+    told: Callable[[str], None],
+    roles: Mapping[str, str],
+) -> None:
+    """Bring every way up once, and add what is measured."""
+    each = len(list(steps()))
+
+    def reached(phase: int) -> None:
+        number, step = divmod(phase, each)
+        if step == 0:
+            told(f"round {number} of {settings.rounds}" if number else "warming up")
+
+    outcomes = run_in_turns(list(plans.values()), roles, reached)
+    for outcome in outcomes:
+        if outcome.result.exit_code:
+            raise BenchFailed(outcome.result)
+    made = [step for _ in range(settings.rounds + 1) for step in steps()]
+    for name, outcome in zip(plans, outcomes, strict=True):
+        for step, phase in list(zip(made, outcome.phases, strict=True))[each:]:
+            found.samples[name][step].append(_sample(WAYS[name], step, phase, outcome.result))
+    for first in range(each, len(made), each):
+        speeds = (speed for outcome in outcomes for speed in outcome.speeds[first : first + each])
+        found.speeds.append(statistics.median(speeds))
+
+
 def _plan(way: Way, settings: Settings) -> Plan:
-    text = msgspec.json.encode(topology(way, settings.seconds, settings.rounds)).decode()
-    return plan_fitting(parse_topology(text, "compare"))
+    seconds = (_WARM_UP_SECONDS, *[settings.seconds] * settings.rounds)
+    file = topology(way, seconds, sorted(os.sched_getaffinity(0)))
+    return plan_fitting(parse_topology(msgspec.json.encode(file).decode(), "compare"))
 
 
-def _run(plan: Plan, rounds: int, roles: Mapping[str, str]) -> list[tuple[Step, Sample]]:
-    meter = PhaseMeter()
-    holder = Holder(plan.topology, os.getpid(), "bench", time.time())
-    result = run_plan(plan, holder, meter, roles)
-    if result.exit_code:
-        raise BenchFailed(result)
+def _sample(way: Way, step: Step, phase: Phase, result: Result) -> Sample:
     kinds = {process.name: process.role for process in result.processes}
-    made = [step for _ in range(rounds) for step in steps()]
-    return [
-        (step, _sample(step, phase, kinds, result.machine))
-        for step, phase in zip(made, meter.phases, strict=True)
-    ]
-
-
-def _sample(step: Step, phase: Phase, kinds: Mapping[str, str], where: Machine) -> Sample:
-    flow, cost = phase.flow, phase.cost(kinds, where)
-    cpu_ns = {_ROLE_NAMES.get(name, name): ns for name, ns in cost.cpu_ns.items()}
+    flow, cost = phase.flow, phase.cost(kinds, result.machine)
+    roles = dict(zip(ENDS[step.place], _ROLE_NAMES, strict=True))
+    cpu_ns = {
+        roles.get(name, name): cost.cpu_ns[name] for name in processes(way, step.place) if name in cost.cpu_ns
+    }
     measured = {"cpu_ns": sum(cpu_ns.values()), **_costs(cost, step.frame_bytes)}
     if flow.latency_us:
         measured |= {"p50_us": flow.latency_us["p50"], "p99_us": flow.latency_us["p99"]}
@@ -176,7 +201,8 @@ def run_comparison(
     Raises as `measure_ways`.
     """
     began, load_average = time.monotonic(), os.getloadavg()[0]
-    ways = summed(measure_ways(settings, told, roles))
+    measured = measure_ways(settings, told, roles)
+    ways = summed(measured.samples)
     order = order_of(ways)
     return Comparison(
         schema=SCHEMA,
@@ -185,6 +211,7 @@ def run_comparison(
         order=order,
         lecture=look(ways) if look else None,
         problems=(*order_problems(order), *exit_problems(ways)),
+        machine_speed=Spread.of(measured.speeds),
         seconds=round(time.monotonic() - began, 1),
         load_average=round(load_average, 2),
         command=command,

@@ -13,18 +13,18 @@ from launcher.result import Machine
 from launcher.spread import Spread
 from testbed.errors import ConfigError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
-    seconds: float = 0.1
+    seconds: float = 0.05
     """Of each measurement."""
-    repetitions: int = 4
-    """How often every way is brought up."""
-    rounds: int = 2
-    """How often everything is measured then."""
+    repetitions: int = 1
+    """How often all ways are brought up."""
+    rounds: int = 18
+    """How often everything is measured then, after a round whose figures nobody keeps."""
     ways: tuple[str, ...] = tuple(WAYS)
 
     def check(self) -> None:
@@ -119,6 +119,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     lecture: Lecture | None
     problems: tuple[str, ...]
     """What must hold and did not."""
+    machine_speed: Spread
+    """Bytes a second of a fixed native loop, round by round: what the machine itself could do then."""
     seconds: float
     load_average: float
     """Of the minute before it began: what else kept the machine busy."""

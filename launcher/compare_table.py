@@ -40,6 +40,11 @@ def comparison_view(compared: Comparison) -> RenderableType:
     settings = compared.settings
     runs = figures.plural(settings.repetitions * settings.rounds, "measurement")
     parts.append(f"[dim]medians of {runs}, {minute}; load average before: {compared.load_average:g}[/]")
+    speed = compared.machine_speed
+    least, most = (100 * value / speed.median for value in (speed.min, speed.max))
+    parts.append(
+        f"[dim]the machine's own speed: {least:.0f} to {most:.0f} % of its median, by a fixed loop[/]"
+    )
     return Group(*parts)
 
 

@@ -1,13 +1,19 @@
 """What `virtbed compare` compares: the ways of a guest's frames, a topology each, and what it measures.
 
-Reference: launcher/wire_ways.py, whose NICs these are. A topology has guests a and b on one host, c across a
-wire on another, and d on a third; the NIC at the far end of d's wire is nobody's, the same for every way.
-One measurement is made at a time; whoever has no part in it sleeps. Requests come first, so that bridges know
-where everybody is when it comes to rates. Not modelled: one kind of NIC at each end.
+Reference: launcher/wire_ways.py, whose NICs these are. A topology has hosts for each place: guests a and b on
+one, c and d on two with a wire between them, e on one whose wire ends at a NIC that is nobody's and the same
+for every way. One measurement is made at a time; whoever has no part in it sleeps. Requests come first, so
+that bridges know where everybody is when it comes to rates.
+
+Where processes run is fixed, in the order in which a frame passes them: the first of them share the first
+processor, the last the last. Where the scheduler chooses, the same work comes out at half the speed or twice
+as fast from one moment to the next. They poll for longer than they are kept waiting: one that falls asleep in
+the middle of a flow costs a round trip tenfold, and whether one does is chance. Not modelled: one kind of NIC
+at each end; what wake-ups cost (`virtbed bench rr`).
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -24,10 +30,15 @@ PLACES: Final[dict[Place, str]] = {
 }
 FRAMES: Final = (60, 1514)
 """Bytes without FCS: the least and the most that Ethernet carries."""
-_ENDS: Final[dict[Place, tuple[str, str]]] = {"host": ("a", "b"), "guest": ("a", "c"), "wire": ("d", "nic3")}
-_GUESTS: Final = {"a": 0, "b": 0, "c": 1, "d": 2}
+ENDS: Final[dict[Place, tuple[str, str]]] = {"host": ("a", "b"), "guest": ("c", "d"), "wire": ("e", "nic4")}
+"""Sender and receiver, or the NIC at which frames end."""
+_GUESTS: Final = {"a": 0, "b": 0, "c": 1, "d": 2, "e": 3}
 """With the number of their host."""
-_HOSTS: Final = 4
+_WIRES: Final = {1: "w0", 2: "w0", 3: "w1", 4: "w1"}
+"""By the number of the host at whose NIC they end."""
+_BEHIND: Final = ("iommu-h4", "vmm-h4")
+"""They only wait, at the far end of a wire."""
+_POLL: Final = "5ms"
 
 
 @dataclass(frozen=True)
@@ -101,32 +112,64 @@ def steps() -> Iterator[Step]:
             yield Step(place=place, kind="pktgen", frame_bytes=frame_bytes)
 
 
-def topology(way: Way, seconds: float, rounds: int = 1) -> dict[str, Any]:
-    """Return the topology file of a way; every measurement is made so often, for so many seconds each."""
-    guests = {name: _guest(way, host) for name, host in _GUESTS.items()}
+def processes(way: Way, place: Place) -> tuple[str, ...]:
+    """Return the processes at a place, in the order in which frames pass those that have a part in them."""
+    if place == "host":
+        return ("a", "b", "iommu-h0", "nic0", "vmm-h0") if way.is_vf else ("a", "b", "vmm-h0")
+    if place == "guest":
+        return ("c", "vmm-h1", "iommu-h1", "nic1", "nic2", "iommu-h2", "vmm-h2", "d")
+    return "e", "vmm-h3", "iommu-h3", "nic3", "nic4", "iommu-h4", "vmm-h4"
+
+
+def _processors(way: Way, cpus: Sequence[int]) -> dict[str, list[int]]:
+    """Return on which processor each process runs: neighbours share one where there are too few."""
+    found: dict[str, list[int]] = {}
+    for place in PLACES:
+        path = processes(way, place)
+        working = sum(name not in _BEHIND for name in path)
+        for i, name in enumerate(path):
+            found[name] = [cpus[min(i, working - 1) * min(len(cpus), working) // working]]
+    return found
+
+
+def topology(way: Way, seconds: Sequence[float], cpus: Sequence[int]) -> dict[str, Any]:
+    """Return the topology file of a way: every measurement once for each of `seconds`, and so long.
+
+    `cpus`: the processors that may be used.
+    """
+    at = _processors(way, cpus)
     return {
         "name": f"compare-{way.name}-{os.getpid()}",
-        "hosts": {f"h{host}": _host(way, host) for host in range(_HOSTS)},
-        "guests": guests,
-        "workloads": [_flow(step, seconds) for _ in range(rounds) for step in steps()],
+        "poll": _POLL,
+        "hosts": {f"h{host}": _host(way, host, at) for host in (0, *_WIRES)},
+        "guests": {name: _guest(way, host) | {"cpus": at[name]} for name, host in _GUESTS.items()},
+        "workloads": [_flow(step, each) for each in seconds for step in steps()],
     }
 
 
 def _guest(way: Way, host: int) -> dict[str, Any]:
     nic = {**way.nic, **({"nic": f"nic{host}"} if way.is_vf else {})}
-    return {"host": f"h{host}", "interrupts": way.interrupts, "nics": [nic]}
+    return {"host": f"h{host}", "interrupts": way.interrupts, "memory": "16MiB", "nics": [nic]}
 
 
-def _host(way: Way, host: int) -> dict[str, Any]:
-    """Return a host; the one whose NIC is the end of a wire is the same for every way."""
+def _host(way: Way, host: int, at: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Return a host; the one whose NIC is the end of a wire is the same for every way.
+
+    A NIC that no frame passes is left out.
+    """
     name, guests = f"nic{host}", sum(where == host for where in _GUESTS.values())
-    nic = {"vfs": guests * way.is_vf, "wire": f"w{host // 2}", "ats": way.ats and bool(guests)}
-    made: dict[str, Any] = {"nics": {name: nic}}
+    made: dict[str, Any] = {"cpus": at[f"vmm-h{host}"]}
+    if not way.is_vf and host not in _WIRES:
+        return made
+    nic = {"vfs": guests * way.is_vf, "ats": way.ats and bool(guests), "cpus": at[name]}
+    if host in _WIRES:
+        nic["wire"] = _WIRES[host]
+    made |= {"nics": {name: nic}, "iommu": {"cpus": at[f"iommu-h{host}"]}}
     return made if way.is_vf or not guests else made | {"bridge": {"uplink": name}}
 
 
 def _flow(step: Step, seconds: float) -> dict[str, Any]:
-    source, destination = _ENDS[step.place]
+    source, destination = ENDS[step.place]
     return {
         "kind": step.kind,
         "from": source,

@@ -96,7 +96,7 @@ def _head(compared: Comparison) -> str:
         "<header><h1>Emulation, paravirtualization, passthrough</h1>"
         '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on one '
         f"machine: {escape(machine.cpu)}, {_count(machine.cpus)} processors, {escape(machine.time)}. "
-        f"Every way had its turn {_count(settings.repetitions)} times, and was measured "
+        f"All ways were brought up {_count(settings.repetitions)} times, and measured in turn "
         f"{_count(settings.rounds)} times each, for {number(settings.seconds, f'{settings.seconds:g}')} s: "
         "figures are medians, thin lines go from the least to the most.</p>"
         f"{problems}{good}</header>"
@@ -172,8 +172,9 @@ def _latencies(compared: Comparison) -> str:
     cards = "".join(_latency(compared, place) for place in PLACES if place != "wire")
     return (
         "<section><h2>Request and answer</h2><p>One frame of 60 bytes at a time; who has nothing to "
-        "do polls for a "
-        f'moment and then sleeps.</p><div class="grid">{cards}</div></section>'
+        "do polls, and hardly anybody sleeps before the next one comes: "
+        "<code>virtbed bench rr</code> has what waking somebody costs."
+        f'</p><div class="grid">{cards}</div></section>'
     )
 
 
@@ -262,7 +263,8 @@ def _repetitions(compared: Comparison) -> str:
         "<section><h2>How much it varies</h2><p>Frames of 60 bytes a second to the wire in each measurement, "
         "every way a line; a step upwards is ten times as many.</p>"
         f'<figure class="card"><p class="legend">{legend}</p>{chart}'
-        "<figcaption>Measurements, one after another.</figcaption></figure></section>"
+        "<figcaption>Measurements, one after another; every way had each of them before any had the next."
+        "</figcaption></figure></section>"
     )
 
 
@@ -300,6 +302,15 @@ def _cell(cell: Cell) -> str:
     )
 
 
+def _speed(compared: Comparison) -> str:
+    """What a fixed loop made of it, round by round: what is no way's doing."""
+    speed = compared.machine_speed
+    least, median, most = (
+        number(value, f"{value / 1e9:.3g} GB/s") for value in (speed.min, speed.median, speed.max)
+    )
+    return f"{median}, from {least} to {most} of a fixed loop on one processor, between the measurements"
+
+
 def _repeat(compared: Comparison) -> str:
     machine, gib = compared.machine, compared.machine.memory_bytes / (1 << 30)
     facts = {
@@ -309,6 +320,7 @@ def _repeat(compared: Comparison) -> str:
         "kernel": escape(machine.kernel),
         "Python": escape(machine.python),
         "virtbed": escape(machine.virtbed),
+        "its speed": _speed(compared),
         "load average before": number(compared.load_average, f"{compared.load_average:g}"),
         "the comparison took": number(compared.seconds, figures.seconds(compared.seconds)),
     }

@@ -36,6 +36,8 @@ _LOOK_NS: Final = 200_000
 """Whoever polls looks so often at what is no work."""
 _SEEN_NS: Final = 10_000_000
 """What a process that sleeps and wakes has done is to be seen from outside after so long."""
+_LONG_NS: Final = 2_000_000
+"""Who has slept so long and is woken by its deadline alone does not poll again for what did not come."""
 _FOREVER: Final = -1
 
 
@@ -87,6 +89,8 @@ class Loop:
         """Control messages that came while an action was waiting for something."""
         self._undrained = False
         """Messages that woke us may still be in the inbox."""
+        self._heard = False
+        """The last sleep ended by more than its deadline."""
         self._idle_since_ns = 0
         self._turns = 0
         self._looked_ns = -_SEEN_NS
@@ -224,10 +228,14 @@ class Loop:
     def _sleep(self) -> None:
         self._counters.add("sleeps")
         files = [descriptor for descriptor, item in self._files.items() if item.active] if self._files else ()
+        begun_ns = self._clock()
         woken = self._block(self._wake_ns(), files)
         self.watch.disarm()
-        if not woken:
-            self.look()
+        if woken or self.look() or self._heard:
+            return
+        now_ns = self._clock()
+        if now_ns - begun_ns >= _LONG_NS:
+            self._idle_since_ns = now_ns - self._poll_ns
 
     def _wake_ns(self) -> int | None:
         """Return when to look although nothing happens: what was done is to be seen from outside."""
@@ -246,6 +254,7 @@ class Loop:
         if trace:
             trace(events.SLEEP)
         found = self._sleeper.sleep(timeout_ns, files)
+        self._heard = bool(found)
         woken = bool(found & self._inbox_bit)
         if trace:
             trace(events.WAKE, events.WOKEN_BY_BELL if woken else events.WOKEN_BY_OTHER)

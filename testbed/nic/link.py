@@ -14,7 +14,7 @@ from typing import Final
 from testbed.native import Pinned, SharedWords
 from testbed.spec import wire
 
-LOOK_NS: Final = 50_000_000
+LOOK_NS: Final = 200_000_000
 """How often the other end is looked at when nothing else happens."""
 _LINK, _PID = wire.WIRE.offset("link"), wire.WIRE.offset("sender_pid")
 

@@ -7,6 +7,7 @@ from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import SCHEMA, Cell, Comparison, Lecture, Row, Settings, WayResult
 from launcher.compare_ways import METHODS, WAYS, Step, steps
 from launcher.result import machine
+from launcher.spread import Spread
 
 RATES = {"emulated": 10_000.0, "paravirtual": 1_000_000.0, "passthrough": 3_000_000.0}
 
@@ -49,6 +50,7 @@ def comparison(factor: float = 1.0) -> Comparison:
         order=order,
         lecture=Lecture(rows=(Row(name="interposition", experiment="a capture", cells=cells),)),
         problems=tuple(order_problems(order)),
+        machine_speed=Spread.of([30e8, 31e8, 36e8]),
         seconds=77.5,
         load_average=0.75,
         command="virtbed compare --html <report>",

@@ -24,7 +24,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_turn_is_set_against_the_one_beside_it() -> None:
-    turns = {"frame": [20.4, 40.4, 10.4], "untraced": [20, 40, 10], "control": [20.4, 20.2, 20.8]}
+    turns = {"frame": [20.4, 40.4, 10.4], "untraced": [20.0, 40.0, 10.0], "control": [20.4, 20.2, 20.8]}
     figures = spreads("packed", turns)
     assert figures["cost_packed_percent"].values == pytest.approx((2, 1, 4))
     assert figures["control_packed_percent"].median == 0

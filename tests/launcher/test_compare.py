@@ -11,7 +11,7 @@ from launcher.compare import exit_problems, run_comparison
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import Comparison, Settings
 from launcher.compare_table import comparison_view
-from launcher.compare_ways import PLACES, REFERENCE, STOCK, WAYS, Step, steps, topology
+from launcher.compare_ways import PLACES, REFERENCE, STOCK, WAYS, Step, processes, steps, topology
 from launcher.planner import plan_topology
 from launcher.topology import parse_topology
 from testbed.errors import ConfigError
@@ -20,11 +20,27 @@ from tests.launcher.comparisons import RATES, comparison, ways
 
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_is_a_topology_with_a_phase_for_each_measurement(name: str) -> None:
-    plan = plan_topology(parse_topology(json.dumps(topology(WAYS[name], 0.5))))
+    plan = plan_topology(parse_topology(json.dumps(topology(WAYS[name], (0.02, 0.5), (0, 1)))))
     asked = [(step.kind, (step.frame_bytes,)) for step in steps()]
-    assert [(flow.kind, flow.frame_bytes) for (flow,) in plan.phases] == asked
-    assert {flow.duration_ns for (flow,) in plan.phases} == {500_000_000}
-    assert [flow.destination for (flow,) in plan.phases][-1] == "nic3"
+    assert [(flow.kind, flow.frame_bytes) for (flow,) in plan.phases] == 2 * asked
+    durations = [flow.duration_ns for (flow,) in plan.phases]
+    assert durations == [20_000_000] * len(asked) + [500_000_000] * len(asked)
+    assert [flow.destination for (flow,) in plan.phases][-1] == "nic4"
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("cpus", [(3,), (1, 5), (0, 1, 2, 3), tuple(range(64))])
+def test_every_process_has_a_processor_in_the_order_of_the_path(name: str, cpus: tuple[int, ...]) -> None:
+    way = WAYS[name]
+    plan = plan_topology(parse_topology(json.dumps(topology(way, (0.5,), cpus))))
+    at = {process.name: process.entry.cpus for process in plan.processes}
+    named = {process for place in PLACES for process in processes(way, place)}
+    assert set(at) == named
+    assert all(len(its) == 1 for its in at.values())
+    for place in PLACES:
+        path = [at[process] for process in processes(way, place)]
+        assert path == sorted(path)
+        assert len(set(path)) > 1 or len(cpus) == 1
 
 
 def test_steps_have_every_place_and_requests_come_before_rates() -> None:

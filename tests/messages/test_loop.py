@@ -294,6 +294,38 @@ def test_loop_polls_for_its_time_before_it_sleeps(wire: Wire) -> None:
     assert bench.counters["polls"] == 1
 
 
+class NappingSleeper(RecordingSleeper):
+    """Sleeps to the end, twice."""
+
+    def __init__(self, loop: Loop, clock: ManualClock, found: int = 0) -> None:
+        super().__init__(loop)
+        self._clock, self._found = clock, found
+
+    def sleep(self, timeout_ns: int, files: Sequence[int] = ()) -> int:
+        super().sleep(timeout_ns, files)
+        self._clock.now_ns += timeout_ns
+        self._loop.stopping = len(self.asked_ns) == 2
+        return self._found
+
+
+@pytest.mark.parametrize(("slept_ms", "found", "polls"), [(5, 0, False), (1, 0, True), (5, 1 << 20, True)])
+def test_loop_woken_late_by_its_deadline_alone_sleeps_on_without_polling(
+    wire: Wire, slept_ms: int, found: int, polls: bool
+) -> None:
+    bench = Bench(wire, poll_ns=MS_NS, clock=(clock := TickingClock(MS_NS // 20)))
+    bench.loop._sleeper = NappingSleeper(bench.loop, clock, found)
+    bench.loop.deadline = lambda: clock.now_ns + slept_ms * MS_NS
+    slept_at_turn: list[int] = []
+
+    def idle() -> bool:
+        slept_at_turn.append(bench.counters["sleeps"])
+        return False
+
+    bench.loop.runnable[idle] = None
+    bench.loop.run()
+    assert (slept_at_turn.count(1) > 1) == polls
+
+
 def test_loop_that_polls_forever_never_sleeps(wire: Wire) -> None:
     bench, ticks = Bench(wire, POLL_FOREVER, TickingClock(1 << 40)), list[int]()
 
