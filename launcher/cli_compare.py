@@ -33,7 +33,7 @@ def compare(
     html: Annotated[
         str, typer.Option("--html", metavar="FILE", help="Write a report there: one file, charts inside.")
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="Length of each measurement.")] = 0.05,
+    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of each measurement.")] = 0.05,
     repetitions: Annotated[int, typer.Option(min=1, help="How often to bring all ways up.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="How often to measure each time.")] = 18,
     way: Annotated[

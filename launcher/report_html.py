@@ -311,6 +311,25 @@ def _speed(compared: Comparison) -> str:
     return f"{median}, from {least} to {most} of a fixed loop on one processor, between the measurements"
 
 
+_AGAIN: Final = {
+    "all of this": "",
+    "the same again, set against these figures": "virtbed compare --against FILE",
+    "performance: rates and costs to the wire": "virtbed bench wire --way e1000 --way virtio --way vf --way vf-ats",
+    "performance: one emulated NIC, by frames a kick": "virtbed bench e1000 --path forward",
+    "performance: round trips of guests that sleep": "virtbed bench rr",
+    "guest's kernel, old systems: who has a driver for which NIC": "virtbed run configs/old-guest.yaml",
+    "complexity of the VMM: the way of a frame, with its exits": "virtbed explain emulated",
+    "the same, paravirtual": "virtbed explain virtio",
+    "the same, passed through": "virtbed explain passthrough",
+    "interposition: what the vmm sees and may do": "virtbed run configs/interposition.yaml",
+    "hardware: with a NIC that has functions, and an IOMMU": "virtbed run configs/passthrough.yaml",
+    "hardware: without an IOMMU": "virtbed why dma",
+    "hardware: without SR-IOV": "virtbed why share",
+    "interrupts, by list registers and directly": "virtbed bench irq",
+}
+"""The command of every experiment; the first is the comparison's own."""
+
+
 def _repeat(compared: Comparison) -> str:
     machine, gib = compared.machine, compared.machine.memory_bytes / (1 << 30)
     facts = {
@@ -332,5 +351,13 @@ def _repeat(compared: Comparison) -> str:
     return (
         f"<section><h2>The ways</h2><table><tbody>{ways}</tbody></table>"
         f"<h2>The machine</h2><table><tbody>{rows}</tbody></table>"
-        f"<h2>Do it again</h2><pre>{escape(compared.command)}</pre></section>"
+        f"<h2>Do it again</h2>{_again(compared.command)}</section>"
     )
+
+
+def _again(command: str) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(what)}</th><td><code>{escape(how or command)}</code></td></tr>"
+        for what, how in _AGAIN.items()
+    )
+    return f'<table class="again"><tbody>{rows}</tbody></table>'
