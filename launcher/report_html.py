@@ -18,6 +18,8 @@ from launcher.report_style import STYLE
 
 _FINE: Final = 0.01
 """What is less has two digits that mean something, not three."""
+_HARDLY: Final = 1e-4
+"""What is less is not worth its digits: once in ten thousand frames."""
 _COST_FIGURES: Final = {
     "exits": "exits",
     "doorbells": "doorbells asked",
@@ -64,6 +66,8 @@ def _small(value: float) -> str:
     """Return a number for each frame: never with an exponent, which nobody compares at a glance."""
     if not value:
         return number(value, figures.NOTHING)
+    if value < _HARDLY:
+        return number(value, f"<{_HARDLY:.4f}")
     exponent = math.floor(math.log10(value))
     digits = max(2, (2 if value >= _FINE else 1) - exponent)
     return number(value, f"{value:,.{min(digits, 7)}f}".rstrip("0").rstrip("."))
@@ -96,8 +100,8 @@ def _head(compared: Comparison) -> str:
         "<header><h1>Emulation, paravirtualization, passthrough</h1>"
         '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on one '
         f"machine: {escape(machine.cpu)}, {_count(machine.cpus)} processors, {escape(machine.time)}. "
-        f"All ways were brought up {_count(settings.repetitions)} times, and measured in turn "
-        f"{_count(settings.rounds)} times each, for {number(settings.seconds, f'{settings.seconds:g}')} s: "
+        f"All ways were up at once ({_plural(settings.repetitions, 'time')}) and measured in turn, "
+        f"{_plural(settings.rounds, 'round')} of {number(settings.seconds, f'{settings.seconds:g}')} s each: "
         "figures are medians, thin lines go from the least to the most.</p>"
         f"{problems}{good}</header>"
     )
@@ -105,6 +109,10 @@ def _head(compared: Comparison) -> str:
 
 def _count(value: int) -> str:
     return number(value, str(value))
+
+
+def _plural(value: int, what: str) -> str:
+    return number(value, figures.plural(value, what))
 
 
 def _order(order: Iterable[MethodOrder]) -> str:
@@ -314,7 +322,7 @@ def _speed(compared: Comparison) -> str:
 _AGAIN: Final = {
     "all of this": "",
     "the same again, set against these figures": "virtbed compare --against FILE",
-    "performance: rates and costs to the wire": "virtbed bench wire --way e1000 --way virtio --way vf --way vf-ats",
+    "performance: rates and costs to the wire": "virtbed bench wire",
     "performance: one emulated NIC, by frames a kick": "virtbed bench e1000 --path forward",
     "performance: round trips of guests that sleep": "virtbed bench rr",
     "guest's kernel, old systems: who has a driver for which NIC": "virtbed run configs/old-guest.yaml",

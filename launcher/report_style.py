@@ -60,6 +60,8 @@ th, td { text-align: left; padding: 0.4rem 0.7rem 0.4rem 0; border-bottom: 1px s
 th { font-weight: 600; color: var(--soft); }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tbody th { color: var(--ink); white-space: nowrap; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--paper); }
+.again code { overflow-wrap: anywhere; }
 .lecture td { width: 27%; } .lecture tbody th { white-space: normal; width: 19%; }
 .lecture strong { display: block; }
 .evidence { font-weight: 400; font-size: 0.85rem; color: var(--soft); overflow-wrap: anywhere; }
@@ -84,6 +86,9 @@ pre { background: var(--card); border: 1px solid var(--rule); border-radius: 6px
   .scroll table { font-size: 0.76rem; }
   .scroll th.n { white-space: normal; }
   .scroll th, .scroll td { padding-right: 0.35rem; }
+  .again, .again tbody, .again tr, .again th, .again td { display: block; border: 0; padding: 0; }
+  .again tr { padding: 0.4rem 0; border-bottom: 1px solid var(--rule); }
+  .again th { white-space: normal; }
   .lecture thead { display: none; }
   .lecture, .lecture tbody, .lecture tr, .lecture th, .lecture td { display: block;
     width: auto !important; border: 0; }
