@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from launcher.nics.kind import BridgedSection, NicRecord, Place, mtu_between
-from launcher.rules import choice, whole
+from launcher.nics.kind import THROTTLE_MAX_NS, BridgedSection, NicRecord, Place, mtu_between
+from launcher.rules import choice, duration_between, whole
+from launcher.section import default
 from launcher.units import shown
 from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
 from testbed.messages.entries import E1000Entry
@@ -41,6 +42,8 @@ class E1000Section(BridgedSection):
     """Descriptors in each ring, a multiple of 8."""
     frames_per_kick: Annotated[int, whole(1, RING_SIZE_MAX)] = 256
     """Frames that its driver sends before it writes TDT, at most."""
+    throttle: Annotated[int, duration_between(0, THROTTLE_MAX_NS)] = default("0")
+    """Least time between two of its interrupts (ITR)."""
     reset: Annotated[Literal["io", "memory"], choice("io", "memory")] = "io"
     """Through which BAR its driver resets it: the I/O BAR, as Linux does, or the memory BAR."""
 
@@ -65,6 +68,7 @@ class E1000Section(BridgedSection):
             backend=self.backend,
             ring_size=self.ring_size,
             frames_per_kick=self.frames_per_kick,
+            throttle_ns=self.throttle,
             reset=self.reset,
         )
 
@@ -75,6 +79,7 @@ class E1000(NicRecord):
 
     ring_size: int
     frames_per_kick: int
+    throttle_ns: int = 0
     reset: Literal["io", "memory"]
 
     @property
@@ -99,6 +104,7 @@ class E1000(NicRecord):
             mtu=self.mtu,
             ring_size=self.ring_size,
             frames_per_kick=self.frames_per_kick,
+            throttle_ns=self.throttle_ns,
             reset=self.reset,
             interpose=self.interpose,
         )

@@ -39,6 +39,8 @@ NIC_INTID: Final = 48
 VECTOR_INTID: Final = 128
 """First of those for message vectors, where they are not LPIs."""
 VECTORS_STRIDE: Final = 4
+THROTTLE_MAX_NS: Final = 4_000_000
+"""Between two interrupts: what both EITR and ITR can say."""
 VCPUS_MAX: Final = 8
 """Of a guest."""
 SMMU_GPA: Final = 0x0905_0000

@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from launcher.nics.kind import VCPUS_MAX, NicRecord, NicSection, Place, mtu_between
-from launcher.rules import Boolean, FlowRate, Text, whole
+from launcher.nics.kind import THROTTLE_MAX_NS, VCPUS_MAX, NicRecord, NicSection, Place, mtu_between
+from launcher.rules import Boolean, FlowRate, Text, duration_between, whole
 from launcher.section import default
 from launcher.units import shown
 from testbed.address import CACHE_LINE_BYTES, PAGE_SIZE_BYTES, align_up
@@ -58,6 +58,8 @@ class VfSection(NicSection):
     """Give it a copy of every frame that the NIC's other functions get or send (unsafe: promiscuous)."""
     affinity: Annotated[list[VcpuNumber], Field(min_length=VECTORS, max_length=VECTORS)] = default([0, 0, 0])
     """The vCPU that takes each of its vectors: of sent frames, of received ones, of the mailbox."""
+    throttle: Annotated[int, duration_between(0, THROTTLE_MAX_NS)] = default("0")
+    """Least time between two interrupts of a vector (EITR)."""
 
     @property
     def hidden(self) -> str:
@@ -91,6 +93,7 @@ class VfSection(NicSection):
             ring_size=self.ring_size,
             settings=settings,
             affinity=affinity,
+            throttle_ns=self.throttle,
         )
 
 
@@ -114,6 +117,7 @@ class Vf(NicRecord):
     ring_size: int
     settings: VfSettings
     affinity: tuple[int, ...] = (0,) * VECTORS
+    throttle_ns: int = 0
     number: int = 0
     """Which of its NIC's."""
     physical_bdf: int = 0
@@ -155,6 +159,7 @@ class Vf(NicRecord):
             msi_gpa=place.msi_gpa,
             intids=tuple(place.vector_intid(vector) for vector in range(VECTORS)),
             affinity=self.affinity,
+            throttle_ns=self.throttle_ns,
             ring_size=self.ring_size,
             ats=self.ats,
             guest_stream=place.guest_stream,

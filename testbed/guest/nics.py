@@ -124,7 +124,7 @@ def _used_buffers() -> None:
 
 
 def _e1000(parts: NicParts, nic: E1000Entry, prefix: str) -> E1000Driver:
-    config = E1000DriverConfig(nic.ring_size, nic.mtu, nic.frames_per_kick)
+    config = E1000DriverConfig(nic.ring_size, nic.mtu, nic.frames_per_kick, nic.throttle_ns)
     ports = PortWindow(parts.vcpu, nic.io_port) if nic.reset == "io" else None
     window = MmioWindow(parts.vcpu, nic.bar_gpa)
     return E1000Driver(window, parts.ram, parts.counters, prefix, config, ports)

@@ -24,6 +24,7 @@ from testbed.observe.counters import Counters
 from testbed.pci.access import MsiMessage
 from testbed.pci.bar_window import BarPort, Requester, Wait
 from testbed.spec import bar_window, igb_pci
+from testbed.spec.igb import EITR_UNIT_NS
 from testbed.spec.igb_vf import REGISTERS
 from testbed.spec.its import ITS
 
@@ -101,7 +102,8 @@ def bring_up_vf(parts: VfParts, nic: VfEntry, prefix: str) -> IgbVfDriver:
     dma, msi_page = _dma(parts, nic)
     address = nic.msi_address or msi_page + ITS["TRANSLATER"].offset % PAGE_SIZE_BYTES
     vectors = [MsiMessage(address, event) for event in range(len(nic.intids))]
-    config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, all_multicast=True)
+    throttle_us = nic.throttle_ns // EITR_UNIT_NS
+    config = IgbVfConfig(vectors, nic.ring_size, nic.mtu, throttle_us, all_multicast=True)
     routed = parts.vectors(nic)
     driver = IgbVfDriver(bus, dma, parts.counters, prefix, config, lambda ns: _pass(parts.wait, ns))
     driver.steering = FunctionVector(driver, routed)

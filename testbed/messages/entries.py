@@ -148,6 +148,8 @@ class E1000Entry(ServedNicEntry, tag="e1000", frozen=True, kw_only=True):
     ring_size: int = 256
     frames_per_kick: int = 256
     """Frames that the driver sends before it writes TDT."""
+    throttle_ns: int = 0
+    """Least time between two interrupts."""
     reset: Literal["io", "memory"] = "io"
     """Through which BAR the driver resets it."""
 
@@ -179,6 +181,8 @@ class VfEntry(AnyNicEntry, tag="vf", frozen=True, kw_only=True):
     """Interrupt of each vector: event N leads to number N. LPIs, where they are injected directly."""
     affinity: tuple[int, ...] = ()
     """The vCPU that takes each; empty: the first takes all."""
+    throttle_ns: int = 0
+    """Least time between two interrupts of a vector."""
     ring_size: int = 1024
     ats: bool = False
     ram_offset: int = 0

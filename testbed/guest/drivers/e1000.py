@@ -23,6 +23,7 @@ from testbed.spec import e1000_eeprom as eeprom
 from testbed.spec import e1000_phy as phy
 from testbed.spec.e1000 import (
     IO_REGISTERS,
+    ITR_UNIT_NS,
     MDIC_OP_READ,
     MDIC_OP_WRITE,
     PHY_ADDRESS,
@@ -89,12 +90,13 @@ class E1000DriverConfig:
     """What whoever loads the driver may choose.
 
     ring_size: descriptors of each ring, a multiple of 8. frames_per_kick: frames sent before TDT is
-    written.
+    written. throttle_ns: least time between two interrupts.
     """
 
     ring_size: int = 256
     mtu: int = 1500
     frames_per_kick: int = 256
+    throttle_ns: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a ring that the device cannot have (§13.4.27)."""
@@ -251,8 +253,9 @@ class E1000Driver(TailQueue):
 
     def _set_up_receive(self) -> None:
         self._place("R", self._rx_ring.gpa)
-        for name in ("RDH", "RDTR", "RADV", "ITR"):
+        for name in ("RDH", "RDTR", "RADV"):
             self._write(name, 0)
+        self._write("ITR", field("ITR", "INTERVAL").put(self._config.throttle_ns // ITR_UNIT_NS))
         self._write("RXCSUM", mask("RXCSUM", "IPOFLD", "TUOFLD"))
         size = field("RCTL", "BSIZE").put(self._bsize) | field("RCTL", "BSEX").put(self._bsex)
         long = mask("RCTL", "LPE") if self.mtu > _MTU_MAX_SHORT else 0
