@@ -28,6 +28,8 @@ SELDOM_NS: Final = 60_000
 """What an exit is charged at least that no driver makes often: the answer is the least part of what a flood
 takes from others, who wait for the guest and the vmm to have their turns.
 """
+OFTEN_NS: Final = 20_000
+"""The same of one that vCPUs make at every interrupt: eight thousand a second are none too many."""
 ANSWER_NS_MAX: Final = 500_000
 """No answer takes longer; where it seems to, the vmm itself had to wait for a processor."""
 

@@ -19,7 +19,7 @@ from testbed.observe.counters import WORD_BYTES, Counters
 from testbed.spec import gic
 from testbed.spec import vcpu_page as spec
 from testbed.vmm.bus import Bus, Window
-from testbed.vmm.exit_pace import SELDOM_NS, ExitPace
+from testbed.vmm.exit_pace import OFTEN_NS, SELDOM_NS, ExitPace
 from testbed.vmm.hypercalls import Hypercalls
 
 _SGI1R: Final = spec.system_register_iss(gic.ICC_SGI1R_EL1)
@@ -130,7 +130,7 @@ class ExitHandler:
             self.requests.answer(self._mmio(syndrome, address, data))
             return SELDOM_NS if self._known == known else None
         self._answer_other(reason, syndrome, data)
-        return 0 if _is_of_interrupts(reason, syndrome) else SELDOM_NS
+        return OFTEN_NS if _is_of_interrupts(reason, syndrome) else SELDOM_NS
 
     def _mmio(self, syndrome: int, address: int, data: int) -> int:
         """Do an access that is not known yet; it is from then on, if it is to a register that counts."""

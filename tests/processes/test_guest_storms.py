@@ -24,7 +24,7 @@ NAME: Final = "guest-storms"
 ASLEEP: Final = "asleep"
 STORMS: Final = ("sgi", "no-eoi", "registers")
 TURNS: Final = (ASLEEP, *STORMS)
-ROUNDS: Final = 20
+ROUNDS: Final = 15
 PHASES: Final = ROUNDS * len(TURNS)
 RATIO_MAX: Final = 2.0
 _GUESTS: Final = (
@@ -39,8 +39,8 @@ def storm(what: str, milliseconds: int) -> str:
 
 def topology() -> str:
     """Return the file: phases in turn, and one at the end in which nobody is measured."""
-    asked = "{kind: rr, from: b, to: c, duration: 40ms}"
-    phases = [[asked] if what == ASLEEP else [asked, storm(what, 40)] for what in TURNS * ROUNDS]
+    asked = "{kind: rr, from: b, to: c, duration: 60ms}"
+    phases = [[asked] if what == ASLEEP else [asked, storm(what, 60)] for what in TURNS * ROUNDS]
     lines = "".join(f"  - [{', '.join(flows)}]\n" for flows in [*phases, [storm("registers", 1000)]])
     return f"name: {NAME}\nguests: {_GUESTS}\nworkloads:\n{lines}"
 
