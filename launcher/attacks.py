@@ -43,10 +43,6 @@ def _sections(checked: Checked, section: TopologySection) -> Iterator[tuple[Path
                 yield ("workloads", index, i) if is_list else ("workloads", index), number, workload
 
 
-_WITH_SMMU: Final = ("dma-unmapped",)
-"""What a driver whose guest has an SMMU of its own can do: its guest sees the faults."""
-
-
 @dataclass
 class _Attacks:
     checked: Checked
@@ -84,10 +80,6 @@ class _Attacks:
         if guest is None:
             return None
         functions = {f"nic{i}": i for i, each in enumerate(guest.nics) if isinstance(each, Vf)}
-        if guest.has_smmu and section.attack not in _WITH_SMMU:
-            text = f"but {' and '.join(_WITH_SMMU)}, attacks are by guest physical addresses"
-            self._add(path, f"{name} has an SMMU of its own: {text}")
-            return None
         if functions and (not dot or nic in functions):
             return End(name, functions[nic] if dot else next(iter(functions.values())))
         if self.checked.intact(("guests", name)):

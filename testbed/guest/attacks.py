@@ -1,6 +1,7 @@
 """The attacks of a guest: hostile drivers of its virtual functions, and pages that it watches as a victim.
 
-Reference: testbed/messages/control.py (BeginAttack, Turn, EndAttack; Guard, Inspect; their answers). The
+Reference: testbed/messages/control.py (BeginAttack, Turn, EndAttack; Guard, Inspect; their answers). What is
+attacked is named by guest physical address; a guest with an SMMU of its own maps that in its stage 1. The
 hostile driver gets a function that is up and keeps it until the attack ends; then the ordinary driver begins
 anew. Not modelled: a guest that is hostile with two functions at the same time.
 """
@@ -13,6 +14,7 @@ from testbed.address import PAGE_SIZE_BYTES
 from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.drivers.igbvf import IgbVfDriver
+from testbed.guest.iova import ConfinedDma, PhysicalDma
 from testbed.guest.ram import Piece, RamAllocator
 from testbed.guest.senders import Runner
 from testbed.guest.workloads.hostile import Program, make_program
@@ -45,14 +47,18 @@ class _Attack:
     function: HostileFunction
     driver: IgbVfDriver
     program: Program
+    memory: PhysicalDma | ConfinedDma
     answer: Callable[[FromProcess], None]
     turn: Turn = field(default_factory=lambda: Turn(attack_id=0, hostile=False))
     next: Turn | None = None
     """What it is to be as soon as nothing is under way."""
+    target: int = 0
+    """The address that is attacked, as the function names it."""
 
     def step(self) -> bool:
         if self.next is not None and self.program.idle:
             self.turn, self.next = self.next, None
+            self.target = self.memory.aimed_at(self.turn.target) if self.turn.hostile else 0
             self.answer(
                 Turned(
                     attack_id=self.turn.attack_id,
@@ -60,7 +66,7 @@ class _Attack:
                     through=self.program.through,
                 )
             )
-        return self.program.step(self.turn.hostile, self.turn.target)
+        return self.program.step(self.turn.hostile, self.target)
 
 
 class Attacks:
@@ -99,11 +105,13 @@ class Attacks:
         driver, nic = self._drivers[entry.source_nic], self._entry.nics[entry.source_nic]
         assert isinstance(driver, IgbVfDriver)
         assert isinstance(nic, VfEntry)
-        function = HostileFunction(driver.bus, driver.memory)
-        program = make_program(entry, function, driver.mac, nic.msi_gpa)
-        attack = self._attacks[entry.id] = _Attack(function, driver, program, self._send)
+        memory = driver.memory
+        assert isinstance(memory, PhysicalDma | ConfinedDma)
+        function = HostileFunction(driver.bus, memory)
+        program = make_program(entry, function, driver.mac, memory.aimed_at(nic.msi_gpa))
+        attack = self._attacks[entry.id] = _Attack(function, driver, program, memory, self._send)
         self._loop.runnable[attack.step] = None
-        self._send(Attacking(attack_id=entry.id, page_gpa=function.page.iova - nic.ram_offset))
+        self._send(Attacking(attack_id=entry.id, page_gpa=memory.gpa_of(function.page.iova)))
 
     def _end(self, attack_id: int) -> None:
         attack = self._attacks.pop(attack_id, None)

@@ -52,17 +52,41 @@ class PhysicalDma:
         piece = self._ram.take(size_bytes, purpose)
         return DmaPiece(piece.gpa + self._offset, piece.pinned)
 
+    def gpa_of(self, iova: int) -> int:
+        """Return the guest physical address of what a device reaches by an address."""
+        return iova - self._offset
+
+    def aimed_at(self, page: int) -> int:
+        """Return by what address a device would reach a page: whatever it is, nothing of ours stops it."""
+        return page
+
 
 class ConfinedDma:
     """RAM for a device that reaches nothing but what is mapped in a space of its own."""
 
     def __init__(self, ram: RamAllocator, space: "IovaSpace") -> None:
         self._ram, self._space = ram, space
+        self._aimed: dict[int, int] = {}
 
     def take(self, size_bytes: int, purpose: str) -> DmaPiece:
         """Return zeroed, page-aligned RAM, mapped; MachineError where there is too little."""
         piece = self._ram.take(size_bytes, purpose)
         return DmaPiece(self._space.map(piece.gpa, piece.size_bytes), piece.pinned)
+
+    def gpa_of(self, iova: int) -> int:
+        """Return the guest physical address of what is mapped there; MachineError where nothing is."""
+        gpa = self._space.lookup(iova)
+        if gpa is None:
+            raise MachineError(f"nothing is mapped at I/O address {iova:#x}")
+        return gpa
+
+    def aimed_at(self, page: int) -> int:
+        """Return by what address a device would reach a page: mapped here, whatever the guest physical
+        address, so that only what is past our own SMMU can stop it.
+        """
+        if page not in self._aimed:
+            self._aimed[page] = self._space.map(Gpa(page), PAGE_SIZE_BYTES)
+        return self._aimed[page]
 
 
 class IovaSpace:
@@ -89,6 +113,10 @@ class IovaSpace:
     def map_at(self, iova: Iova, gpa: Gpa, length_bytes: int) -> None:
         """Let the device reach a range by an address that is chosen: the page to which it writes its MSIs."""
         self._tables.map(iova, gpa, length_bytes, Attributes(device=True))
+
+    def lookup(self, iova: int) -> int | None:
+        """Return what an address leads to; None: nothing."""
+        return self._tables.lookup(iova)
 
     def unmap(self, iova: Iova, length_bytes: int) -> None:
         """Return when the device can reach the range no more."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.result import Result
+from tests.processes.test_attacks import missing
 from tests.support.launched import Launched
 
 pytestmark = pytest.mark.usefixtures("run_parent")
@@ -63,3 +64,42 @@ def test_a_guest_sees_every_fault_of_its_stage_1_and_the_vmm_none(tmp_path: Path
     assert seen == result.counters["iommu-h0"]["fault.F_TRANSLATION"] > 0
     told = {(report.guest, report.reason) for report in result.reports if report.reason.startswith("F_")}
     assert told == {("v", "F_TRANSLATION")}
+
+
+HOSTILE = """
+name: nestedattacks
+hosts: {{h0: {{nics: {{nic0: {{vfs: 3, ats: {ats}}}}}}}}}
+guests:
+  v: {{memory: 16MiB, iommu: smmu, nics: [{{kind: vf, nic: nic0}}]}}
+  w: {{memory: 16MiB, nics: [{{kind: vf, nic: nic0}}]}}
+  x: {{memory: 16MiB, nics: [{{kind: vf, nic: nic0, vlan: 100}}]}}
+workloads:
+  - {{kind: attack, from: v, attack: dma-other-guest, victim: w, duration: 200ms}}
+  - {{kind: attack, from: v, attack: dma-vmm, duration: 200ms}}
+  - {{kind: attack, from: v, attack: dma-read-only, duration: 200ms}}
+  - {{kind: attack, from: v, attack: stale-translation, duration: 200ms}}
+  - {{kind: attack, from: v, attack: dma-msi-window, duration: 200ms}}
+  - {{kind: attack, from: v, attack: ring-loop, duration: 100ms}}
+  - {{kind: attack, from: v, attack: malformed-descriptors, duration: 100ms}}
+  - {{kind: attack, from: v, attack: spoof-mac, victim: w, duration: 100ms}}
+  - {{kind: attack, from: v, attack: spoof-vlan, vlan: 100, duration: 100ms}}
+  - {{kind: attack, from: v, attack: flood-mailbox, duration: 300ms}}
+  - {{kind: attack, from: v, attack: flood-doorbell, duration: 300ms}}
+  - {{kind: attack, from: v, attack: flood-interrupt, duration: 300ms}}
+  - {{kind: pktgen, from: w, to: v, count: 300}}
+"""
+
+
+@pytest.mark.parametrize("ats", ["false", "true"], ids=["mediated", "ats"])
+def test_a_guest_whose_stage_1_leads_anywhere_is_stopped_by_stage_2(tmp_path: Path, ats: str) -> None:
+    launched = Launched(HOSTILE.format(ats=ats), tmp_path)
+    code, result = launched.end(), launched.result()
+
+    assert [(attack.name, attack.wrong) for attack in result.attacks if not attack.good] == []
+    assert (code, len(result.attacks), [flow.good for flow in result.flows]) == (0, 12, [True])
+    assert {attack.name: missing(attack) for attack in result.attacks if missing(attack)} == {}
+    assert {attack.through for attack in result.attacks} == {0}
+    # what stage 2 refuses is its hypervisor's to see, and no record of the guest's own SMMU
+    told = {(report.guest, report.reason) for report in result.reports if report.reason.startswith("F_")}
+    assert {("v", "F_TRANSLATION"), ("v", "F_PERMISSION")} <= told
+    assert {name: n for name, n in result.counters["v"].items() if name.startswith("smmu.") and n} == {}
