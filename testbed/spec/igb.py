@@ -4,7 +4,10 @@ Reference: Intel, 82576EB Gigabit Ethernet Controller Datasheet (320961, revisio
 names the section. Queue registers are declared at their own addresses (0C000h for receiving, 0E000h for
 sending, 64 bytes a queue); queues 0 to 3 have older addresses, too: `queue_address` (§8.1.3). Statistics are
 in spec/igb_statistics.py, what a virtual function sees in spec/igb_vf.py, the mailbox in spec/igb_mailbox.py,
-descriptors in spec/igb_ring.py. Initial values that an EEPROM sets are those of a card as Linux met it.
+descriptors in spec/igb_ring.py. Initial values that an EEPROM sets are those of a card as Linux met it; those
+of TCTL_EXT and TIPG are the 82575EB's (324632, revision 2.1, §14.3.65 and §14.3.66). MRQC.IPV6_EX,
+VET.VET_EXT and EEMNGCTL.CFG_DONE are where Intel's BSD-licensed drivers have them (e1000_defines.h,
+igb_ethdev.c); RTTDQSEL.QUEUE and VMRVM.POOLS are as wide as 16 queues and 8 pools need (§1.3).
 Not here: MACsec, IPsec, storm control, DCA tags, PCS and SerDes, SFP, wake-up patterns, management, Flash.
 """
 
@@ -80,9 +83,7 @@ _RCTL: Final = (
     "EN 1, SBP 2, UPE 3, MPE 4, LPE 5, LBM 6:2, MO 12:2, BAM 15, BSIZE 16:2, VFE 18, CFIEN 19, CFI 20,"
     "DPF 22, PMCF 23, SECRC 26"
 )
-_EECD: Final = (
-    "SK 0, CS 1, DI 2, DO 3, FWE 4:2, EE_REQ 6, EE_GNT 7, EE_PRES 8, AUTO_RD 9, EE_SIZE 11:4, NVADDS 15:2"
-)
+_EECD: Final = "SK 0, CS 1, DI 2, DO 3, FWE 4:2, EE_REQ 6, EE_GNT 7, EE_PRES 8, AUTO_RD 9, EE_SIZE 11:4"
 _LED: Final = (
     "LED0_MODE 0:4, LED0_IVRT 6, LED0_BLINK 7, LED1_MODE 8:4, LED1_IVRT 14, LED1_BLINK 15,"
     "LED2_MODE 16:4, LED2_IVRT 22, LED2_BLINK 23, LED3_MODE 24:4, LED3_IVRT 30, LED3_BLINK 31"
@@ -205,8 +206,8 @@ _RX_QUEUE: Final = (
 _TRANSMIT: Final = (
     _reg("TCTL", 0x00400, RW, "8.12.1", "Transmit Control", 0xA404_00F8,
          "EN 1, PSP 3, CT 4:8, COLD 12:10, SWXOFF 22, PBE 23, RTLC 24, RRTHRESH 26:6"),
-    _reg("TCTL_EXT", 0x00404, RW, "8.12", "Transmit Control Extended", 0x0004_2000, "COLD 10:10"),
-    _reg("TIPG", 0x00410, RW, "8.12", "Transmit Inter Packet Gap", 0x0060_2006,
+    _reg("TCTL_EXT", 0x00404, RW, "8.12", "Transmit Control Extended", 0x0001_0400, "COLD 10:10"),
+    _reg("TIPG", 0x00410, RW, "8.12", "Transmit Inter Packet Gap", 0x0060_2008,
          "IPGT 0:10, IPGR1 10:10, IPGR 20:10"),
     _reg("DTXCTL", 0x03590, RW, "8.12", "DMA Transmit Control", 0x44,
          "SNAP8023 2, ADD_VLAN 3, OUT_OF_SYNC_EN 4, MALICIOUS_DETECT 5, SPOOF_INT 6"),
