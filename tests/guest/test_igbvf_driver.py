@@ -107,6 +107,23 @@ def test_a_pf_that_is_being_reset_is_waited_for() -> None:
     assert started
 
 
+def test_who_was_stopped_himself_for_long_waits_on() -> None:
+    vm = VfMachine(VfSettings(mac=VF_MACS[0]), start=False)
+    vm.enable_vfs(1)
+    pauses: list[int] = []
+
+    def stopped_first(ns: int) -> None:
+        pauses.append(ns)
+        if len(pauses) == 1:
+            vm.clock.advance(10_000_000_000)
+        elif len(pauses) == 3:
+            vm.driver.start()
+        VfMachine.pause(vm, ns)
+
+    vm.pause = stopped_first  # type: ignore[method-assign]
+    assert vm.load().link_up
+
+
 @pytest.mark.parametrize(("mtu", "longest"), [(1500, 1522), (2000, 2022), (9000, 9022)])
 def test_long_frames_are_asked_for(mtu: int, longest: int) -> None:
     vm = machine()

@@ -146,6 +146,14 @@ def test_requester_ids_are_offset_128_and_stride_2_behind_the_pf() -> None:
     assert [pf.sriov.requester_id(vf) for vf in range(8)] == [0x180 + 2 * vf for vf in range(8)]
 
 
+def test_migration_of_vfs_is_not_offered_and_cannot_be_enabled() -> None:
+    space = Pf().space
+    assert (space.read(SRIOV + 0x04, 4), space.read(SRIOV + 0x3C, 4)) == (0, 0)
+    space.write(SRIOV + 0x08, 2, 0xFFFF)
+    assert space.read(SRIOV + 0x08, 2) & 0b110 == 0  # VF Migration Enable, its interrupt
+    assert space.read(SRIOV + 0x0A, 2) == 0
+
+
 @pytest.mark.parametrize("vfs", [9, 255, 0xFFFF])
 def test_more_vfs_than_there_are_stay_unwritten(vfs: int) -> None:
     pf = Pf()

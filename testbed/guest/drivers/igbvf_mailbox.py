@@ -24,6 +24,8 @@ _FLAGS: Final = _ANSWER | igb_mailbox.CTS
 _POLL_NS: Final = 500_000
 _PATIENCE_NS: Final = 2_000_000_000
 """How long an answer is waited for; igbvf waits one second."""
+_LOOKS_MIN: Final = 100
+"""How often it is looked for at least: who was stopped itself for all that time has not waited yet."""
 _ALL_ONES: Final = 0xFFFF_FFFF
 
 
@@ -139,8 +141,9 @@ class VfMailbox:
         return words
 
     def _until(self, done: Callable[[], bool], purpose: str) -> None:
-        end_ns = self._clock() + _PATIENCE_NS
+        end_ns, looks = self._clock() + _PATIENCE_NS, 0
         while not done():
-            if self._clock() >= end_ns:
+            looks += 1
+            if looks >= _LOOKS_MIN and self._clock() >= end_ns:
                 raise DeviceError(f"82576 VF: the physical function's driver does not {purpose}")
             self._pause(_POLL_NS)
