@@ -35,6 +35,13 @@ def test_the_figures_say_what_a_frame_costs_on_each_way() -> None:
     assert vf["exits"] < 0.01
 
 
+def test_frames_may_go_on_to_a_guest_across_the_wire() -> None:
+    done = bench("--way", "vf", "--far", "guest")
+    assert done.returncode == 0, done.stderr
+    assert "A guest to a guest across the wire, 60 bytes" in done.stdout
+    assert "CPU ns a frame, receiver" in done.stdout
+
+
 def test_a_ratio_is_held_to_a_bound_and_names_that_are_unknown_are_refused() -> None:
     done = bench("--way", "vf-ats", "--way", "virtio", "--at-least", "vf-ats_to_virtio=1000")
     assert done.returncode == 1
