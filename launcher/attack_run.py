@@ -19,7 +19,7 @@ from launcher.flow_counters import received_frames
 from launcher.result import AttackResult, OtherFlow
 from launcher.supervisor import Supervisor
 from launcher.watcher import Watcher
-from testbed.errors import PeerGone
+from testbed.errors import GuestError, PeerGone
 from testbed.messages.attack import AttackEntry
 from testbed.messages.control import (
     Attacked,
@@ -107,7 +107,7 @@ class Attack:
             await self._until_flows_run()
             await self._turns(begun.page_gpa)
             ended = await self._ask(entry.source, EndAttack(attack_id=entry.id), Attacked)
-        except PeerGone as error:
+        except (PeerGone, GuestError) as error:
             self._end(failed=str(error))
             return
         self.attempts = ended.attempts
@@ -162,6 +162,8 @@ class Attack:
         if not entry.guard:
             return 0
         guarding = await self._ask(entry.guard, Guard(attack=entry, page_gpa=page_gpa), Guarding)
+        if guarding.refused:
+            raise GuestError("guard", guarding.refused)
         return guarding.address + entry.guard_hpa
 
     async def _inspect(self) -> None:

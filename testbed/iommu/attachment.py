@@ -80,7 +80,7 @@ class Attachment:
         self.gone = True
         self._waiting.clear()
         for service in self.services.values():
-            service.server.active = False
+            service.end()
 
     def _room(self) -> bool:
         # the device's count, so anything: a count ahead of ours only makes it miss requests of its own

@@ -61,6 +61,8 @@ class ServiceCounts:
     """Unknown kind, impossible length, or a buffer outside device memory."""
     paused: int = 0
     """How often the budget of refusals was spent."""
+    broken: int = 0
+    """The requester published an index that cannot be: its ring is dead."""
 
 
 @dataclass(slots=True)
@@ -75,8 +77,6 @@ class DmaService:
     """Interrupt controllers by host physical page address."""
     tell: Tell = lambda _outcome, _target, _doorbell: None
     counts: ServiceCounts = field(default_factory=ServiceCounts)
-    broken: bool = False
-    """The requester published an index that cannot be; its ring is dead."""
     _budget: TokenBucket = field(default_factory=lambda: TokenBucket(REFUSALS_BURST, REFUSAL_NS))
     _paused: bool = False
 
@@ -89,7 +89,7 @@ class DmaService:
             done, reason = self.server.serve(TURN - moved, self.smmu.translating)
             moved += done
             if reason == SERVE_BROKEN:
-                self.broken = True
+                self.counts.broken = 1
             if reason == SERVE_TELL:
                 self.tell(*self.server.told)
             elif reason == SERVE_ATTENTION:
@@ -117,6 +117,10 @@ class DmaService:
         if self._paused and (due is None or due <= now_ns):
             self._paused, self.server.active = False, True
         return not self._paused
+
+    def end(self) -> None:
+        """Serve nothing any more: the requester is gone."""
+        self._paused = self.server.active = False
 
     def _decide(self) -> int:
         kind, flags, stream, substream, iova, length, buffer = self.server.current

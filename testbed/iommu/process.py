@@ -5,7 +5,7 @@ Composition root: opens sockets, maps segments, builds the objects and runs the 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -68,6 +68,7 @@ class Iommu:
         self.pump, self._devices, self._rings = ServePump(), list[Doorbell](), list[DmaService]()
         self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
         self.attachments = [self._attach(nic) for nic in entry.nics]
+        self._services = {stream: s for each in self.attachments for stream, s in each.services.items()}
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
         self._vpes = {vpe.vpt_hpa: vcpu_inbox(vpe.guest, vpe.vcpu) for vpe in entry.vpes}
         self._watch_registers()
@@ -175,13 +176,6 @@ class Iommu:
             service.tell = self.interrupts.its.tell
         return service
 
-    def _services(self) -> Mapping[int, DmaService]:
-        return {
-            stream: service
-            for attachment in self.attachments
-            for stream, service in attachment.services.items()
-        }
-
     def _routes(self) -> Iterator[EventRoute]:
         """Yield where events lead, by the names of functions and vCPUs."""
         assert self.interrupts is not None
@@ -204,7 +198,7 @@ class Iommu:
                     self.smmu.forget_device(stream)
 
     def _deadline_ns(self) -> int | None:
-        due = [service.deadline_ns() for service in self._services().values()]
+        due = [service.deadline_ns() for service in self._rings]
         if len(self.smmu.ats):
             due.append(self._next_expiry_ns)
         return min((at for at in due if at is not None), default=None)
@@ -213,8 +207,8 @@ class Iommu:
         now_ns = time.monotonic_ns()
         for attachment in self.attachments:
             attachment.flush()
-            for service in attachment.services.values():
-                service.resume(now_ns)
+        for service in self._rings:
+            service.resume(now_ns)
         if now_ns >= self._next_expiry_ns:
             self._next_expiry_ns = now_ns + _EXPIRY_NS
             self._loop.runnable[self._go_on] = None
@@ -223,7 +217,7 @@ class Iommu:
     def _count(self) -> None:
         counters = self._parts.counters
         totals = dict.fromkeys(DMA_COUNTERS, 0)
-        for stream, service in self._services().items():
+        for stream, service in self._services.items():
             for name, value in service.totals().items():
                 counters.set(f"{self._functions[stream]}.{name}", value)
                 totals[name] += value

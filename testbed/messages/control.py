@@ -330,11 +330,12 @@ class Guard(Message, frozen=True, kw_only=True):
 
 
 class Guarding(Message, frozen=True, kw_only=True):
-    """The page holds a pattern."""
+    """The page holds a pattern; or it is none that can be watched."""
 
     attack_id: int
-    address: int
+    address: int = 0
     """Guest physical from a guest, host physical from a vmm."""
+    refused: str = ""
 
 
 class Inspect(Message, frozen=True, kw_only=True):

@@ -87,8 +87,13 @@ const uint8_t *wire_peek(struct nic_wire *w, uint32_t *length, uint64_t now_ns, 
     const wire_frame_t *frame = frame_at(w, w->here);
     uint64_t left = w->size - (w->here & (w->size - 1));
     uint32_t claimed = load_relaxed(&frame->length);
-    if (unlikely(claimed == WIRE_SKIP)) { w->here += left; continue; }
-    if (unlikely(claimed > WIRE_FRAME_BYTES_MAX || wire_span(claimed) > left || w->seen - w->here > w->size)) { w->broken = true; return NULL; }
+    /* both are the sender's words: what is left over must be there, and each step is within it, so this ends */
+    uint64_t there = w->seen - w->here;
+    if (unlikely(claimed == WIRE_SKIP && left <= there && there <= w->size)) { w->here += left; continue; }
+    if (unlikely(claimed > WIRE_FRAME_BYTES_MAX || wire_span(claimed) > left || wire_span(claimed) > there || there > w->size)) {
+      w->broken = true;
+      return NULL;
+    }
     uint64_t at_ns = load_relaxed(&frame->due_ns);
     if (at_ns > now_ns) { *due_ns = at_ns; return NULL; }
     *length = claimed;

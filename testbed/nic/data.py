@@ -16,7 +16,6 @@ descriptor threshold interrupts, more than 256 frames or 256 KiB of one segmente
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -89,7 +88,10 @@ class NicData:
         self._control, self._registers = control, control.registers
         self._report, self._clock_ns = report, clock_ns
         self._ports: dict[int, DmaPort] = {}
-        self._messages: deque[tuple[int, int, int]] = deque()
+        self._messages: dict[tuple[int, int, int], None] = {}
+        """MSIs (function, address, value) without room in their ring so far, in their order."""
+        self.merged = 0
+        """MSIs that were the same as one that still waited."""
         self._outdated = True
         self._bind()
         control.attach(self)
@@ -140,7 +142,9 @@ class NicData:
         """Write an MSI as a function, behind everything that it has posted."""
         if trace:
             trace(events.MSI_RAISED, function, address, data)
-        self._messages.append((function, address, data))
+        message = (function, address, data)
+        self.merged += message in self._messages
+        self._messages[message] = None
 
     # the loop's side
 
@@ -182,14 +186,15 @@ class NicData:
 
     def _post_messages(self) -> None:
         """Post MSIs behind the write-backs that they announce; those without room wait for the next turn."""
-        for _ in range(len(self._messages)):
-            function, address, data = message = self._messages.popleft()
+        for message in tuple(self._messages):
+            function, address, data = message
             port = self._ports.get(function)
-            if port is None:
-                continue
-            posted = port.ring.post(dma_request.KIND_MSI, address, dma_request.MSI_BYTES, data)
-            if posted is None:
-                self._messages.append(message)
+            if port is None or self._post_message(port, address, data):
+                del self._messages[message]
+
+    @staticmethod
+    def _post_message(port: DmaPort, address: int, data: int) -> bool:
+        return port.ring.post(dma_request.KIND_MSI, address, dma_request.MSI_BYTES, data) is not None
 
     def _tell(self, spoofing: int, dropping: int, faults: int) -> None:
         for queue in range(igb.QUEUES):

@@ -27,7 +27,7 @@ class Peer:
         self._poll = select.poll()
         try:
             self._descriptor = os.pidfd_open(pid)
-        except OSError:  # it has ended already
+        except (OSError, OverflowError):  # it has ended already, or there is no such number
             self._descriptor = -1
         else:
             self._poll.register(self._descriptor, select.POLLIN)

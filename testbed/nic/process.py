@@ -41,7 +41,7 @@ class WireEnd:
         outgoing, incoming = parts.segments[entry.outgoing].pinned, parts.segments[entry.incoming].pinned
         data.engine.attach_wire(outgoing, incoming)
         data.engine.shape_wire(entry.latency_ns, entry.bits_per_second, entry.loss, entry.seed)
-        self._engine = data.engine
+        self._engine, self.peer = data.engine, entry.peer
         self.link = Link(outgoing, incoming, control.set_wire)
         self.to_receiver = parts.doorbell(Bell(outgoing, wire.BELL_TO_RECEIVER), entry.peer)
         self.to_sender = parts.doorbell(Bell(incoming, wire.BELL_TO_SENDER), entry.peer)
@@ -178,7 +178,6 @@ class Nic:
         self._loop.deadline = self._deadline_ns
         self._loop.on_tick = self._tick
         self._loop.on_control = self._control
-        self._loop.on_control = self.arrivals.handle
 
     # what the device does to the outside
 
@@ -224,15 +223,30 @@ class Nic:
 
     def _control(self, message: ToProcess) -> None:
         """Without its host's IOMMU it reaches no memory: it leaves the wire, so that the other end knows."""
-        if isinstance(message, PeerDied) and message.name == self._entry.iommu and self.wire is not None:
+        if not isinstance(message, PeerDied):
+            self.arrivals.handle(message)
+        elif message.name == self._entry.iommu:
+            self._leave_wire()
+
+    def _leave_wire(self) -> None:
+        if self.wire is not None:
             self.wire.close()
             self.wire = None
             self.control.set_wire(False)
 
+    def _look_at_wire(self) -> None:
+        """Find out about the other end; who puts on the wire what cannot be is left alone from then on."""
+        if self.wire is None:
+            return
+        self.wire.link.look()
+        if self.data.engine.wire_broken:
+            self._parts.counters.add("wire.broken")
+            self._report(0, "wire_broken", f"what {self.wire.peer} put on the wire is no frame")
+            self._leave_wire()
+
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
-        if self.wire is not None:
-            self.wire.link.look()
+        self._look_at_wire()
         for window in self.windows:
             window.resume(now_ns)
         due_ns = self.control.deadline_ns()
@@ -249,6 +263,7 @@ class Nic:
         counters.set("bell.asked", asked)
         counters.set("bell.sent", sum(bell.sent for bell in (*self._bells, *wired)))
         counters.set("messages", self._messages)
+        counters.set("messages.merged", self.data.merged)
         counters.set("windows.refused", sum(window.refused for window in self.windows))
         counters.set("windows.overruns", sum(window.watched.overruns for window in self.windows))
         sent = ("wire.frames_out", "wire.bytes_out", "wire.frames_in", "wire.bytes_in")

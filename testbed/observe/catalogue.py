@@ -97,6 +97,7 @@ NIC_PROCESS_COUNTERS: Final = (
     "sleeps",
     "polls",
     "messages",
+    "messages.merged",
     "register_writes",
     "wire.frames_out",
     "wire.bytes_out",
@@ -105,6 +106,7 @@ NIC_PROCESS_COUNTERS: Final = (
     "wire.unclaimed",
     "wire.lost",
     "wire.link_changes",
+    "wire.broken",
     "windows.refused",
     "windows.overruns",
     "ats.requests",
@@ -118,9 +120,25 @@ NIC_PROCESS_COUNTERS: Final = (
     "ats.misses",
     "ats.denied",
 )
-"""What every NIC counts, its pools apart; `messages` are MSIs; unclaimed is what a wire brought that nobody
-there takes.
+"""What every NIC counts, its pools apart; `messages` are MSIs, `merged` those equal to one that still waited
+for room in its ring; unclaimed is what a wire brought that nobody there takes.
 """
+
+DMA_COUNTERS: Final = (
+    "reads",
+    "writes",
+    "messages",
+    "translation_requests",
+    "invalidations_completed",
+    "bytes_read",
+    "bytes_written",
+    "refused",
+    "malformed",
+    "foreign_stream",
+    "paused",
+    "broken",
+)
+"""What an IOMMU counts for each function of a NIC."""
 
 IOMMU_COUNTERS: Final = (
     "bell.asked",
@@ -128,17 +146,7 @@ IOMMU_COUNTERS: Final = (
     "bell.wakeups",
     "sleeps",
     "polls",
-    "dma.reads",
-    "dma.writes",
-    "dma.messages",
-    "dma.translation_requests",
-    "dma.invalidations_completed",
-    "dma.bytes_read",
-    "dma.bytes_written",
-    "dma.refused",
-    "dma.malformed",
-    "dma.foreign_stream",
-    "dma.paused",
+    *(f"dma.{name}" for name in DMA_COUNTERS),
     "iotlb.hits",
     "iotlb.misses",
     "its.hits",
@@ -153,21 +161,6 @@ IOMMU_COUNTERS: Final = (
     "fault.abort",
 )
 """What every IOMMU counts, the functions of its NICs apart; `fault.abort` left no record."""
-DMA_COUNTERS: Final = (
-    "reads",
-    "writes",
-    "messages",
-    "translation_requests",
-    "invalidations_completed",
-    "bytes_read",
-    "bytes_written",
-    "refused",
-    "malformed",
-    "foreign_stream",
-    "paused",
-)
-"""What an IOMMU counts for each function of a NIC."""
-
 _LOOP: Final = ("bell.sent", "bell.wakeups", "sleeps", "polls")
 IRQ_SOURCE_COUNTERS: Final = (
     *("signalled", "interrupts", "measured_ns", "p50_ns", "p99_ns", "vmm_p50_ns", "lost", "done"),

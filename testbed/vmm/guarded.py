@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
+from testbed.errors import GuestError
 from testbed.memory.segment import Segment
 from testbed.memory.tables import Attributes, TableBuilder
 from testbed.messages.attack import AttackEntry
@@ -56,7 +57,11 @@ class GuardedPages:
 
     def guard(self, message: Guard) -> None:
         """Watch a page from now on."""
-        watched = self._watch(message)
+        try:
+            watched = self._watch(message)
+        except GuestError as error:
+            self._send(Guarding(attack_id=message.attack.id, refused=str(error)))
+            return
         self._watched[message.attack.id] = watched
         watched.page[:] = PATTERN
         self._send(Guarding(attack_id=message.attack.id, address=watched.hpa))
@@ -78,8 +83,7 @@ class GuardedPages:
             self._own = self._own or self._take_own()
             return _Watched(entry, self._own[1], self._own[0], 0)
         stage2 = self._guests[entry.source]
-        hpa = stage2.tables.lookup(gpa)
-        assert hpa is not None
+        hpa = self._page_of(stage2, gpa)
         if entry.attack == "dma-read-only":
             stage2.tables.protect(gpa, PAGE_SIZE_BYTES, READ_ONLY)
         else:
@@ -87,6 +91,14 @@ class GuardedPages:
         self._forget(entry.source, gpa, PAGE_SIZE_BYTES)
         at = hpa - stage2.ram.hpa
         return _Watched(entry, stage2.ram.view[at : at + PAGE_SIZE_BYTES], hpa, gpa)
+
+    @staticmethod
+    def _page_of(stage2: Stage2, gpa: int) -> int:
+        """Return where a page of a guest's RAM lies: the guest has named it, so it may be none."""
+        hpa = None if gpa % PAGE_SIZE_BYTES else stage2.tables.lookup(gpa)
+        if hpa is None or not 0 <= hpa - stage2.ram.hpa < len(stage2.ram.view):
+            raise GuestError("not_a_page", f"{gpa:#x} is no page of the guest's RAM, so it cannot be watched")
+        return hpa
 
     def _give_back(self, watched: _Watched) -> None:
         tables, source = self._guests[watched.entry.source].tables, watched.entry.source

@@ -94,7 +94,8 @@ def test_index_that_cannot_be_kills_the_ring_and_no_other(rig: DmaRig) -> None:
     rig.ports[OTHER].ring.post(d.KIND_READ, RAM, 1, 0)
     rig.ports[OTHER].submit()
 
-    assert rig.services[STREAM].broken
+    assert rig.services[STREAM].totals()["broken"] == 1
+    assert not rig.services[OTHER].totals()["broken"]
     assert not rig.services[STREAM].server.ready
     assert rig.device_memory[0] == 7
 
@@ -217,6 +218,19 @@ def test_refusals_beyond_the_budget_wait_and_delay_nobody_else(rig: DmaRig) -> N
     while service.serve():
         pass
     assert ring.completed == REFUSALS_BURST + 10
+
+
+def test_ring_whose_requester_is_gone_is_served_no_more_also_when_its_budget_fills(rig: DmaRig) -> None:
+    ring, service = rig.ports[STREAM].ring, rig.services[STREAM]
+    for _ in range(REFUSALS_BURST + 10):
+        ring.post(d.KIND_READ, 0, 8, 0)
+    rig.ports[STREAM].submit()
+    due_ns = service.deadline_ns()
+    assert due_ns is not None
+    service.end()
+    assert service.deadline_ns() is None
+    service.resume(due_ns)
+    assert not service.server.active
 
 
 ROW = st.tuples(

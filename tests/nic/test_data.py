@@ -12,7 +12,7 @@ from testbed.spec import igb, igb_vf
 from testbed.spec import igb_ring as ring
 from testbed.spec.igb import mask
 from testbed.spec.nic_counters import NIC_POOL
-from tests.support.nic_bench import Iommu, RxRing, Served, TxRing, frame
+from tests.support.nic_bench import RING_SLOTS, Iommu, RxRing, Served, TxRing, frame
 from tests.support.nic_machine import MAC, NicMachine
 from tests.support.strict_memory import StrictMemory
 
@@ -174,6 +174,22 @@ def test_message_follows_the_descriptors_that_it_announces(machine: DataMachine)
     kinds = [served.kind for served in machine.iommu.log]
     assert kinds == [dma.KIND_READ, dma.KIND_READ, dma.KIND_WRITE, dma.KIND_MSI]
     assert machine.messages == [(0, 3)]
+
+
+def test_messages_without_room_wait_in_order_and_the_same_one_once(machine: DataMachine) -> None:
+    machine.iommu.paused.add(0)
+    for data in range(RING_SLOTS):
+        machine.data_side.send(0, 0x1000 + 4 * data, data)
+    machine.data_side.turn()
+    for data in (7, 8, 7, 7, 9):
+        machine.data_side.send(0, 0x8000 + 4 * data, data)
+        machine.data_side.turn()
+    machine.iommu.paused.clear()
+    machine.iommu.serve(0)
+    machine.run()
+    written = [served.iova for served in machine.iommu.log]
+    assert written == [0x1000 + 4 * data for data in range(RING_SLOTS)] + [0x801C, 0x8020, 0x8024]
+    assert machine.data_side.merged == 2
 
 
 def test_doorbells_of_a_function_are_its_own_queues(machine: DataMachine) -> None:

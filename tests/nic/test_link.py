@@ -42,6 +42,14 @@ def test_link_is_up_while_the_other_end_says_so() -> None:
     ends.right.close()
 
 
+def test_number_that_is_no_process_is_nobody() -> None:
+    ends = Ends()
+    ends.left.announce(True)
+    for number in (0, 1 << 31, (1 << 32) - 1):
+        ends.from_left.store32(WIRE.offset("sender_pid"), number)
+        assert ends.look() == (False, False)
+
+
 def test_link_goes_down_with_the_process_at_the_other_end() -> None:
     ends = Ends()
     ends.left.announce(True)

@@ -141,6 +141,25 @@ def test_receiver_survives_any_content(seed: int) -> None:
     assert wire.receiver.broken or wire.receiver.take(2**63) is None
 
 
+@pytest.mark.parametrize(
+    "produced", [32, spec.RING_BYTES_MIN - 16, 2 * spec.RING_BYTES_MIN, 2**63, 2**64 - 16]
+)
+def test_ring_that_is_skipped_for_ever_is_broken(produced: int) -> None:
+    wire = Wire()
+    wire.page.bytes_view()[spec.WIRE.size :][:4] = spec.SKIP.to_bytes(4, "little")
+    SharedWords(wire.page).store64(spec.WIRE.offset("produced"), produced)
+    assert wire.receiver.take(0) is None
+    assert wire.receiver.broken
+
+
+def test_frame_that_is_not_all_there_is_none() -> None:
+    wire = Wire()
+    wire.put(bytes(60))
+    SharedWords(wire.page).store64(spec.WIRE.offset("produced"), 16)
+    assert wire.take() is None
+    assert wire.receiver.broken
+
+
 def test_who_waits_for_room_says_so() -> None:
     wire = Wire()
     words = SharedWords(wire.page)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from launcher.result import Result
-from launcher.service import ask
+from launcher.service import CounterStatus, Stats, ask
 from launcher.vf_requests import Changed, ChangeVf, ListVfs, VfList
 from testbed.messages.control import VfChanges
+from tests.support.background import until
 from tests.support.launched import ROOT, Launched
 
 pytestmark = pytest.mark.usefixtures("run_parent")
@@ -166,6 +167,25 @@ def gone(result: Result) -> set[tuple[str, str]]:
     """Return which guests saw which device go, and that nothing else was told."""
     assert {report.reason for report in result.reports} == {"device_gone"}
     return {(report.guest, report.device) for report in result.reports}
+
+
+def test_a_nic_whose_iommu_is_gone_leaves_the_wire(tmp_path: Path) -> None:
+    text = TWO_HOSTS.replace("name: wired", "name: unwired").split("workloads:")[0]
+    launched = Launched(
+        f"{text}workloads:\n  - {{kind: pktgen, from: w, to: v, duration: 60s, rate: 500}}\n", tmp_path
+    )
+    launched.until("phase 1 of 1")
+    os.kill(launched.pid_of("unwired", "iommu-h0"), signal.SIGKILL)
+
+    def changes() -> int:
+        return ask("unwired", Stats(), CounterStatus).counters["nic1"].get("wire.link_changes", 0)
+
+    until(lambda: changes() == 2, "the other end's link goes down")
+    os.kill(launched.pid, signal.SIGINT)
+    launched.end()
+    result = launched.result()
+    assert [(died.name, died.signal) for died in result.died] == [("iommu-h0", "SIGKILL")]
+    assert gone(result) == {("v", "v.nic0")}
 
 
 def test_nobody_waits_for_a_nic_that_is_gone_and_had_translations(tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_every_byte_that_changed_is_counted_and_once(guarded: Guarded) -> None:
     assert guarded.inspect() == 0
 
 
+@pytest.mark.parametrize("gpa", [GUEST + PAGE + 8, GUEST + HALF, 1 << 47])
+def test_a_page_that_is_none_is_refused_in_words(guarded: Guarded, gpa: int) -> None:
+    guarded.pages.guard(Guard(attack=entry("stale-translation"), page_gpa=gpa))
+    [answer] = guarded.sent
+    assert isinstance(answer, Guarding)
+    assert f"{gpa:#x} is no page of the guest's RAM" in answer.refused
+    guarded.pages.inspect(Inspect(attack_id=1))
+    assert guarded.sent == [answer]
+
+
 def test_a_page_that_nobody_watches_is_not_asked_about(guarded: Guarded) -> None:
     guarded.pages.inspect(Inspect(attack_id=7))
     assert guarded.sent == []
