@@ -33,6 +33,8 @@ class ServerOrder(msgspec.Struct, frozen=True):
     run_dir: str
     roles: dict[str, str]
     """`module:function` of the main of each role."""
+    preloaded: tuple[str, ...]
+    """The roles whose modules the server imports, so that their processes share them."""
 
 
 class Spawned(msgspec.Struct, frozen=True, tag=True):

@@ -37,6 +37,8 @@ ROLES: Final[Mapping[str, str]] = {
     "iommu": "testbed.iommu.process:main",
     "nic": "testbed.nic.process:main",
 }
+PRELOADED: Final = frozenset({"guest"})
+"""Roles of which a topology may have hundreds of processes."""
 LOG_NAME: Final = "forkserver.log"
 LEAVE_SECONDS: Final = 2.0
 _decode: Final[Callable[[bytes], FromServer]] = msgspec.json.Decoder(FromServer).decode
@@ -77,7 +79,8 @@ class ForkServer:
         self._listener = listener
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
-        order = ServerOrder(theirs.fileno(), str(directory.path), dict(roles))
+        preloaded = tuple(role for role in roles if role in PRELOADED)
+        order = ServerOrder(theirs.fileno(), str(directory.path), dict(roles), preloaded)
         with theirs, (directory.path / LOG_NAME).open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "launcher.forkserver", msgspec.json.encode(order)],

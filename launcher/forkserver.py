@@ -1,11 +1,13 @@
 """The fork server: parent and janitor of every process of one topology.
 
 Run as `python -m launcher.forkserver ORDER`, started by the launcher with one end of a socket pair. It
-imports what the processes need once, so that a process is a fork and nothing more and shares these pages; it
-reports every death at once; and when the launcher's end of the socket closes, however the launcher ended, it
-kills and reaps its children, kills what runs in their network namespaces, removes the run directory and
-exits. Its own session keeps a terminal's Ctrl-C from it; its children die with it (PR_SET_PDEATHSIG). The
-lock of the run directory is inherited, so it is free only when nothing is left.
+imports once what processes of which there are many need, so that each of these is a fork and nothing more and
+shares these pages. The others import for themselves: what a guest never uses would lie between what it uses,
+and cost it pages of its own. The server reports every death at once; and when the launcher's end of the
+socket closes, however the launcher ended, it kills and reaps its children, kills what runs in their network
+namespaces, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C from it; its
+children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is free only when
+nothing is left.
 
 Reference: fork(2), pidfd_open(2), unix(7), prctl(2). Not modelled: restarting a process.
 """
@@ -48,13 +50,11 @@ _SEND_BUFFER_BYTES: Final = 8 * PACKET_BYTES
 _decode_plan: Final = msgspec.json.Decoder(ProcessPlan).decode
 
 
-def load_roles(places: Mapping[str, str]) -> dict[str, Main]:
-    """Import the `module:function` of each role and return the functions by role."""
-    roles: dict[str, Main] = {}
-    for role, place in places.items():
-        module, _, function = place.partition(":")
-        roles[role] = getattr(importlib.import_module(module), function)
-    return roles
+def load_role(place: str) -> Main:
+    """Import the `module:function` of a role and return the function."""
+    module, _, function = place.partition(":")
+    main: Main = getattr(importlib.import_module(module), function)
+    return main
 
 
 def close_all_but(keep: Sequence[int]) -> None:
@@ -82,7 +82,7 @@ def _exit_code(error: BaseException) -> int:
     return 1
 
 
-def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: str, server_pid: int) -> NoReturn:
+def run_child(request: SpawnRequest, roles: Mapping[str, str], run_dir: str, server_pid: int) -> NoReturn:
     """Be the process that was asked for, and exit with its result; never returns.
 
     Every page that is written here is one that a guest no longer shares, so this does little and does it
@@ -96,7 +96,7 @@ def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: str, serve
         prctl.set_name(plan.name)
         _redirect_output(f"{run_dir}/{plan.name}{LOG_SUFFIX}")
         names = (*(segment.name for segment in plan.segments), *plan.files)
-        roles[plan.role](plan, dict(zip(names, request.descriptors, strict=True)), run_dir)
+        load_role(roles[plan.role])(plan, dict(zip(names, request.descriptors, strict=True)), run_dir)
         code = 0
     except BaseException as error:  # the last frame of this process: whatever it was is told by code and log
         code = _exit_code(error)
@@ -110,7 +110,7 @@ def run_child(request: SpawnRequest, roles: dict[str, Main], run_dir: str, serve
 class Server:
     """Serves one launcher over one socket until that closes."""
 
-    def __init__(self, connection: socket.socket, run_dir: str, roles: dict[str, Main]) -> None:
+    def __init__(self, connection: socket.socket, run_dir: str, roles: Mapping[str, str]) -> None:
         self._connection = connection
         self._run_dir = run_dir
         self._roles = roles
@@ -189,11 +189,12 @@ def main() -> None:
     connection = socket.socket(fileno=order.socket)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     prctl.set_name("virtbed-fork")
-    roles = load_roles(order.roles)
+    for role in order.preloaded:
+        load_role(order.roles[role])
     faulthandler.enable()
     gc.collect()
     gc.freeze()
-    server = Server(connection, order.run_dir, roles)
+    server = Server(connection, order.run_dir, order.roles)
     try:
         server.serve()
     finally:
