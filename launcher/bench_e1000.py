@@ -14,10 +14,9 @@ import msgspec
 from rich.console import Group, RenderableType
 
 from launcher import figures
-from launcher.bench_virtio import BenchFailed
 from launcher.forkclient import ROLES
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, Result, machine
+from launcher.result import BenchFailed, Machine, Result, machine
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.spread import Spread, ratios

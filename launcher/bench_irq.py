@@ -24,7 +24,7 @@ from launcher.figures import plural
 from launcher.forkclient import ROLES
 from launcher.irq_plan import DEVICE, HYPERVISOR, VCPU, DeviceKind, Timing, Way
 from launcher.irq_plan import irq_plan as make_plan
-from launcher.result import Machine, Result, machine
+from launcher.result import BenchFailed, Machine, Result, machine
 from launcher.run import Run
 from launcher.rundir import Holder, claim
 from launcher.spread import Spread, ratios
@@ -151,6 +151,8 @@ async def _run(
         done.cancel()
         run.stop("measured")
         result = await execution
+    if result.interrupted:
+        raise BenchFailed(result)
     if counters is None or counters[_source(kind)]["lost"]:
         raise MachineError(_why(way, result))
     return counters

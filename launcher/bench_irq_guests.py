@@ -10,10 +10,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from launcher.bench_virtio import BenchFailed
 from launcher.irq_plan import Way
 from launcher.prepare import plan_fitting
-from launcher.result import Result
+from launcher.result import BenchFailed, Result
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.topology import parse_topology

@@ -16,12 +16,11 @@ import msgspec
 from rich.table import Table
 
 from launcher import figures
-from launcher.bench_virtio import BenchFailed
 from launcher.forkclient import ROLES
 from launcher.peers import wakeups
 from launcher.placement import place
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, machine
+from launcher.result import BenchFailed, Machine, machine
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.spread import Spread, ratios

@@ -17,11 +17,10 @@ import uvloop
 from rich.console import Group, RenderableType
 
 from launcher import figures
-from launcher.bench_virtio import BenchFailed
 from launcher.peers import cpus_of, dpdk
 from launcher.peers.hugepages import hugepages
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, machine
+from launcher.result import BenchFailed, Machine, machine
 from launcher.run import Run
 from launcher.rundir import Holder, claim
 from launcher.spread import Spread, ratios

@@ -20,7 +20,7 @@ from launcher import figures
 from launcher.forkclient import ROLES
 from launcher.peers import Shape, bare_ring, cpus_of, dpdk
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, Result, machine
+from launcher.result import BenchFailed, Machine, machine
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.spread import Spread, ratios
@@ -110,14 +110,6 @@ class Measured:
     frames_per_second: float
     bits_per_second: float
     latency_us: dict[str, float] | None
-
-
-class BenchFailed(Exception):
-    """A run of the testbed did not end well; `result` says how."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(f"exit code {result.exit_code}")
-        self.result = result
 
 
 def topology(settings: Settings) -> dict[str, Any]:

@@ -65,8 +65,8 @@ def run(
     view = choose_view(console(stderr=to_stderr), quiet=quiet)
     holder = Holder(plan.topology, os.getpid(), "run", time.time(), str(file))
     result = run_plan(plan, holder, view, forkclient.ROLES, trace)
-    write_json(result, json)
     show_result(result, quiet=quiet or to_stderr)
+    write_json(result, json)
     raise typer.Exit(result.exit_code)
 
 
@@ -121,7 +121,7 @@ def clean() -> None:
 
 @bench.command()
 def launch(
-    guests: Annotated[int, typer.Option("--guests", "-n", min=2, help="How many guests.")] = 200,
+    guests: Annotated[int, typer.Option("--guests", "-n", min=2, max=1024, help="How many guests.")] = 200,
     memory: Annotated[str, typer.Option("--memory", help="RAM of each.")] = "16MiB",
     json: Json = "",
 ) -> None:

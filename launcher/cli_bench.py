@@ -309,7 +309,7 @@ def trace(
 @contextmanager
 def ending_as_the_run_did(json: str) -> "Iterator[None]":
     """Show the result of a run that did not end well, and exit with its code."""
-    from launcher.bench_virtio import BenchFailed
+    from launcher.result import BenchFailed
     from launcher.table import show_result
 
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli_bench import ending_as_the_run_did
-from launcher.output import STDOUT, check_writable, complain, write_json
+from launcher.output import STDOUT, check_writable, complain, write_json, write_text
 
 if TYPE_CHECKING:
     from launcher.compare_result import Comparison, Settings
@@ -63,8 +63,8 @@ def compare(
     json: Json = "",
 ) -> None:
     """Compare emulation, paravirtualization and passthrough: the same work over every way of a frame."""
-    for where in (json, html):
-        check_writable(where)
+    check_writable(json)
+    check_writable(html, "--html")
     from launcher.compare_against import read_comparison
     from launcher.compare_result import Settings
     from launcher.compare_ways import WAYS
@@ -75,7 +75,7 @@ def compare(
     compared = read_comparison(read) if read else _measured(settings, table, json)
     write_json(compared, json)
     if html:
-        Path(html).write_text(render(compared))
+        write_text(render(compared), html)
     problems = [*compared.problems, *_told(compared, before, within, json)]
     raise typer.Exit(EXPECTATION_FAILED if problems else 0)
 

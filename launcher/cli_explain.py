@@ -1,11 +1,11 @@
 """`virtbed explain`: the real way of one frame or interrupt."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from launcher.output import STDOUT, check_writable, write_json
+from launcher.cli_bench import ending_as_the_run_did
+from launcher.output import STDOUT, check_writable, write_json, write_text
 
 Json = Annotated[
     str,
@@ -39,10 +39,11 @@ def explain(
     from launcher.trace_json import chrome_trace
     from launcher.trace_names import Names
 
-    explained, traced = explaining.explain(way)
+    with ending_as_the_run_did(json):
+        explained, traced = explaining.explain(way)
     write_json(explained, json)
     if svg:
-        Path(svg).write_text(sequence_svg(explained.title, explained.steps))
+        write_text(sequence_svg(explained.title, explained.steps), svg)
     if trace:
         write_json(chrome_trace(Names(traced.plan), traced.way), trace)
     if json != STDOUT:

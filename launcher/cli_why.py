@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from launcher.cli_bench import ending_as_the_run_did
 from launcher.output import STDOUT, check_writable, write_json
 
 EXPECTATION_FAILED = 1
@@ -32,7 +33,8 @@ def why(
     from launcher.table import console
     from launcher.why import find_case, look, why_table
 
-    seen = look(find_case(problem), seconds, console(stderr=True).print)
+    with ending_as_the_run_did(json):
+        seen = look(find_case(problem), seconds, console(stderr=True).print)
     write_json(seen, json)
     if json != STDOUT:
         console().print(why_table(seen))

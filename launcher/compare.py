@@ -15,7 +15,6 @@ from typing import Final
 
 import msgspec
 
-from launcher.bench_virtio import BenchFailed
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import FIGURES, SCHEMA, Comparison, Lecture, Measured, Settings, WayResult
 from launcher.compare_turns import run_in_turns
@@ -23,7 +22,7 @@ from launcher.compare_ways import ENDS, PLACES, REFERENCE, WAYS, Step, Way, proc
 from launcher.forkclient import ROLES
 from launcher.phase_meter import Phase
 from launcher.prepare import plan_fitting
-from launcher.result import Result, machine
+from launcher.result import BenchFailed, Result, machine
 from launcher.spread import Spread
 from launcher.topology import parse_topology
 from launcher.wire_ways import Cost

@@ -19,7 +19,7 @@ from launcher.capture import inspect_capture
 from launcher.compare_ways import METHODS, Method
 from launcher.forkclient import ROLES
 from launcher.prepare import plan_fitting
-from launcher.result import Result
+from launcher.result import BenchFailed, Result
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.topology import parse_topology
@@ -141,4 +141,7 @@ def refusal(file: dict[str, Any]) -> str:
 
 def _run(file: dict[str, Any], roles: Mapping[str, str]) -> Result:
     plan = plan_fitting(parse_topology(msgspec.json.encode(file).decode(), "experiment"))
-    return run_plan(plan, Holder(plan.topology, os.getpid(), "bench", time.time()), Watcher(), roles)
+    result = run_plan(plan, Holder(plan.topology, os.getpid(), "bench", time.time()), Watcher(), roles)
+    if result.interrupted:
+        raise BenchFailed(result)
+    return result

@@ -22,6 +22,7 @@ from launcher import rundir
 from launcher.explain_steps import Counts, Step, counts_of, steps_of, way_of
 from launcher.forkclient import ROLES
 from launcher.prepare import prepare
+from launcher.result import BenchFailed
 from launcher.run import Run
 from launcher.rundir import Holder
 from launcher.trace_names import Names
@@ -172,6 +173,8 @@ async def _record(plan: Plan, way: Way, roles: Mapping[str, str]) -> Traced:
             up.cancel()
             run.stop("all is recorded")
             result = await execution
+    if result.interrupted or result.died:
+        raise BenchFailed(result)
     if traced is None:
         raise MachineError(result.error or "the topology did not come up")
     return traced

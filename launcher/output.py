@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from testbed.errors import ConfigError
+from testbed.errors import ConfigError, MachineError
 
 STDOUT: Final = "-"
 
@@ -21,7 +21,8 @@ def check_writable(where: str, option: str = "--json") -> None:
     if where in ("", STDOUT):
         return
     path = Path(where)
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    there = path if path.exists() else path.parent
+    if path.is_dir() or (there is not path and not there.is_dir()) or not os.access(there, os.W_OK):
         raise ConfigError(
             f"{option}: must be a file that can be written, or - for standard output, not {where}"
         )
@@ -35,7 +36,15 @@ def write_json(value: object, where: str) -> None:
     if where == STDOUT:
         sys.stdout.write(text)
     else:
+        write_text(text, where)
+
+
+def write_text(text: str, where: str) -> None:
+    """Write a file. Raises MachineError where that cannot be done."""
+    try:
         Path(where).write_text(text)
+    except OSError as error:
+        raise MachineError(f"{where} cannot be written: {error.strerror}") from None
 
 
 def complain(problems: Iterable[str]) -> None:

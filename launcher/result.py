@@ -143,6 +143,8 @@ class AttackResult(Record, frozen=True, kw_only=True, rename={"source": "from"})
             return "nothing was attempted"
         if not self.noticed:
             return f"nothing noticed {self.attempts:,} attempts"
+        if self.others_keep and not self.others:
+            return "no flow was measured beside it, so nobody knows what others kept"
         if not self.recovered:
             return "the function does not come up again"
         if slow:
@@ -349,3 +351,11 @@ def machine() -> Machine:
         virtbed=_version(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+class BenchFailed(Exception):
+    """A run that was to measure something did not end well; `result` says how."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"exit code {result.exit_code}")
+        self.result = result

@@ -80,8 +80,13 @@ def path_of(name: str) -> Path:
 
 def _checked_parent() -> Path:
     parent = parent_path()
-    with contextlib.suppress(FileExistsError):
-        parent.mkdir(mode=_PRIVATE_MODE, parents=True)
+    try:
+        parent.mkdir(mode=_PRIVATE_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"{parent} cannot be the directory of run directories: {error.strerror}; name another one in "
+            f"{PARENT_VARIABLE}"
+        ) from None
     status = parent.lstat()
     mode = stat.S_IMODE(status.st_mode)
     owned = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()

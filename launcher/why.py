@@ -18,7 +18,7 @@ from rich.markup import escape
 from launcher import figures
 from launcher.forkclient import ROLES
 from launcher.prepare import plan_fitting
-from launcher.result import Machine, Result, machine
+from launcher.result import BenchFailed, Machine, Result, machine
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.table import new_table
@@ -91,7 +91,8 @@ def look(
 ) -> WhyResult:
     """Run both topologies of a case; `told` is given a line about each.
 
-    Raises ConfigError where the files are not there or this machine is too small for one.
+    Raises ConfigError where the files are not there or this machine is too small for one, BenchFailed where
+    a person ended it.
     """
     unsafe = _side(case, "unsafe", seconds, told, roles)
     fixed = _side(case, "fixed", seconds, told, roles)
@@ -131,6 +132,8 @@ def _side(
     what = case.problem if side == "unsafe" else case.cure
     told(f"{'the problem' if side == 'unsafe' else 'the cure'} ({_shown(file)}): {what}")
     result = run_topology(shortened(load_topology(file), seconds), roles)
+    if result.interrupted:
+        raise BenchFailed(result)
     measured = dict(case.figures(result)) if result.flows else {}
     return Side(file=_shown(file), what=what, exit_code=result.exit_code, figures=measured)
 

@@ -14,11 +14,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from launcher.bench_virtio import BenchFailed
 from launcher.forkclient import ROLES
 from launcher.placement import place
 from launcher.prepare import plan_fitting
-from launcher.result import Result
+from launcher.result import BenchFailed, Result
 from launcher.run import run_plan
 from launcher.rundir import Holder
 from launcher.topology import parse_topology

@@ -131,16 +131,20 @@ class _Reader:
         self.problems: list[Problem] = []
         self._values = 0
 
-    def value(self, node: yaml.Node, path: Path, depth: int) -> Plain:
+    def _count(self, node: yaml.Node, depth: int) -> None:
+        """Keep the bounds, whichever way a node is come to."""
         self._values += 1
         line = node.start_mark.line + 1
-        self.lines.setdefault(path, line)
         if depth > DEPTH_MAX:
             raise _TooMuch(
                 line, f"is nested deeper than the {DEPTH_MAX} levels allowed (an anchor inside itself?)"
             )
         if self._values > VALUES_MAX:
             raise _TooMuch(line, f"has more than {VALUES_MAX} values once its anchors are expanded")
+
+    def value(self, node: yaml.Node, path: Path, depth: int) -> Plain:
+        self._count(node, depth)
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             self._tag(node, path, "map")
             return self._mapping(node, path, depth)
@@ -193,6 +197,7 @@ class _Reader:
         """Resolve what `<<` names: a mapping, or a list of mappings of which the first one wins."""
         line = node.start_mark.line + 1
         if isinstance(node, yaml.SequenceNode):
+            self._count(node, depth)
             result: dict[str, Plain] = {}
             for item in reversed(node.value):
                 result |= self._merged(item, path, depth + 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from launcher.peers.tied import tied
-from testbed.errors import MachineError
+from testbed.errors import ConfigError, MachineError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _STEPS: Final = "scripts/profile_rings.py"
@@ -48,6 +48,8 @@ class Worker:
 
     def __init__(self, tree: Path, cpu: int) -> None:
         """Start it on a processor."""
+        if not (tree / _STEPS).is_file():
+            raise ConfigError(f"--without: must be a source tree of virtbed, built; {tree} has no {_STEPS}")
         command = tied([sys.executable, str(tree / _STEPS), "--turns", "--cpu", str(cpu)])
         self._process = subprocess.Popen(
             command,

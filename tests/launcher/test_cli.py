@@ -140,6 +140,17 @@ def test_a_file_that_is_not_there_is_bad_input(virtbed: Virtbed, command: str) -
     assert (said.code, said.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("where", ["/dev/full", "/proc/version"])
+def test_json_that_cannot_be_written_in_the_end_is_told_behind_the_table(
+    virtbed: Virtbed, small: Path, where: str
+) -> None:
+    said = virtbed("run", small, "--json", where)
+
+    assert said.code == 3
+    assert "a->b" in said.out
+    assert said.err.splitlines()[-1].startswith(f"virtbed: {where} cannot be written: ")
+
+
 @pytest.mark.parametrize(
     "arguments", [["run"], ["run", "a", "b"], ["nothing"], ["stats"], ["bench", "launch", "--guests", "1"]]
 )

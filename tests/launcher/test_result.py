@@ -179,6 +179,7 @@ def _other(kept: float) -> OtherFlow:
         ({"failed": "nic0 killed by SIGKILL", "through": 1}, "nic0 killed by SIGKILL"),
         ({"others": (_other(0.4),)}, ""),
         ({"others": (_other(0.5),), "others_keep": 0.5}, ""),
+        ({"others_keep": 0.5}, "no flow was measured beside it, so nobody knows what others kept"),
         (
             {"others": (_other(0.4),), "others_keep": 0.5},
             "others keep less than 50% of their throughput: a->b 40%",

@@ -84,6 +84,12 @@ def test_a_parent_of_somebody_else_is_refused(parent: Path, monkeypatch: pytest.
         rundir.claim(ME)
 
 
+def test_a_parent_that_cannot_be_is_refused(parent: Path) -> None:
+    parent.write_text("a file")
+    with pytest.raises(MachineError, match="/runs cannot be .*: File exists; name another"):
+        rundir.claim(ME)
+
+
 def test_the_same_name_twice_is_refused_with_what_to_do(parent: Path) -> None:
     with rundir.claim(ME), pytest.raises(ConfigError) as refusal:
         rundir.claim(ME)

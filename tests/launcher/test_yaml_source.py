@@ -126,6 +126,13 @@ def test_anchors_that_explode_are_refused() -> None:
         parse_document("\n".join(lines), "f")
 
 
+def test_merges_that_explode_are_refused() -> None:
+    levels = [f"x-{n}: &{n} [{', '.join(['*' + chr(ord(n) - 1)] * 10)}]" for n in "bcdefghij"]
+    text = "\n".join(["x-a: &a []", *levels, "<<: *j", ""])
+    with pytest.raises(ConfigError, match="more than 500000 values once its anchors are expanded"):
+        parse_document(text, "f")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file$"):
         read_document(tmp_path / "none.yaml")

@@ -156,7 +156,7 @@ def test_no_ring_is_lost_between_two_threads(pair: Pair) -> None:
     sleeper.add_socket(pair.taker)
     watch.add(word, None)
     watch.add_bell(bell)
-    producer = threading.Thread(target=_ringing, args=(ringer, words, rounds))
+    producer = threading.Thread(target=_ringing, args=(ringer, words, rounds), daemon=True)
     producer.start()
     while word.take() < rounds:
         words.store32(TAKEN, word.take())
