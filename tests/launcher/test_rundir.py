@@ -86,7 +86,7 @@ def test_a_parent_of_somebody_else_is_refused(parent: Path, monkeypatch: pytest.
 
 def test_a_parent_that_cannot_be_is_refused(parent: Path) -> None:
     parent.write_text("a file")
-    with pytest.raises(MachineError, match="/runs cannot be .*: File exists; name another"):
+    with pytest.raises(MachineError, match=r"/runs cannot be .*: File exists; name another"):
         rundir.claim(ME)
 
 
