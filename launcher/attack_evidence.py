@@ -4,6 +4,7 @@ Reference: ARM IHI 0070 G.b §7.3 (events), 82576 datasheet §7.10.3.9 (anti-spo
 stopped queue); testbed/observe/catalogue.py. Counters are compared with what they were when the attack began.
 """
 
+import time
 from typing import Final
 
 from launcher.segments import Segments
@@ -41,6 +42,7 @@ class Evidence:
         self._before = {name: segments.counters_of(name) for name in self._processes}
         self._guests = [name for name in segments.guests if name != entry.source]
         self._foreign = self._foreign_now()
+        self._begun_ns = time.monotonic_ns()
 
     def grown(self) -> dict[str, int]:
         """Return what has counted the attack, `PROCESS COUNTER`, and how much."""
@@ -51,6 +53,19 @@ class Evidence:
                 if value > before[name] and self._is_evidence(name):
                     found[f"{process} {name}"] = value - before[name]
         return found
+
+    def given(self) -> dict[str, float]:
+        """Return the share of time since the attack began that each process has worked for its function."""
+        elapsed_ns = time.monotonic_ns() - self._begun_ns
+        work = {
+            self._entry.nic: f"vf{self._entry.pool}.access_ns",
+            self._entry.iommu: f"{self._entry.function}.decided_ns",
+        }
+        return {
+            process: round((now[name] - self._before[process][name]) / elapsed_ns, 4)
+            for process, name in work.items()
+            if name in (now := self._segments.counters_of(process))
+        }
 
     def noticed(self) -> bool:
         """Say whether this kind of attack was counted by what is there to stop it."""

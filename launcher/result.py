@@ -100,8 +100,10 @@ class OtherFlow(Record, frozen=True, kw_only=True):
     """Beside the attack."""
     harmless_frames_per_second: float
     """Beside the same work of the same guest with what is its own."""
+    quiet_frames_per_second: float
+    """Beside the same guest asleep."""
     kept: float
-    """The former in terms of the latter, pair by pair."""
+    """The first in terms of the second, round by round."""
 
 
 class AttackResult(Record, frozen=True, kw_only=True, rename={"source": "from"}):
@@ -117,6 +119,10 @@ class AttackResult(Record, frozen=True, kw_only=True, rename={"source": "from"})
     attempts: int = 0
     stopped_by: dict[str, int] = {}
     """What counted it, `PROCESS COUNTER`: architected events, refusals, drops, stopped queues, budgets."""
+    given: dict[str, float] = {}
+    """Share of their time that NIC and IOMMU gave, by process, to what the attacker's function made them
+    decide: register accesses, refusals, misses. Moving its frames is not in it.
+    """
     noticed: bool = False
     """Something of that is what this attack is to be stopped by."""
     through: int = 0

@@ -49,7 +49,7 @@ class _Attack:
     program: Program
     memory: PhysicalDma | ConfinedDma
     answer: Callable[[FromProcess], None]
-    turn: Turn = field(default_factory=lambda: Turn(attack_id=0, hostile=False))
+    turn: Turn = field(default_factory=lambda: Turn(attack_id=0, behave="quiet"))
     next: Turn | None = None
     """What it is to be as soon as nothing is under way."""
     target: int = 0
@@ -58,7 +58,9 @@ class _Attack:
     def step(self) -> bool:
         if self.next is not None and self.program.idle:
             self.turn, self.next = self.next, None
-            self.target = self.memory.aimed_at(self.turn.target) if self.turn.hostile else 0
+            self.function.flush()
+            hostile = self.turn.behave == "hostile"
+            self.target = self.memory.aimed_at(self.turn.target) if hostile else 0
             self.answer(
                 Turned(
                     attack_id=self.turn.attack_id,
@@ -66,7 +68,9 @@ class _Attack:
                     through=self.program.through,
                 )
             )
-        return self.program.step(self.turn.hostile, self.target)
+        if self.turn.behave == "quiet":
+            return False
+        return self.program.step(self.turn.behave == "hostile", self.target)
 
 
 class Attacks:

@@ -11,6 +11,7 @@ Not modelled: stalled transactions (a PCIe device's must not be stalled, §3.12.
 is built without them).
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
@@ -63,6 +64,8 @@ class ServiceCounts:
     """How often the budget of refusals was spent."""
     broken: int = 0
     """The requester published an index that cannot be: its ring is dead."""
+    decided_ns: int = 0
+    """Time that this thread has worked on decisions."""
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class DmaService:
     windows: Mapping[int, MessageWindow] = field(default_factory=dict)
     """Interrupt controllers by host physical page address."""
     tell: Tell = lambda _outcome, _target, _doorbell: None
+    work_clock_ns: Callable[[], int] = time.thread_time_ns
+    """How long this thread has worked: what it waits for a processor is nobody's doing."""
     counts: ServiceCounts = field(default_factory=ServiceCounts)
     _budget: TokenBucket = field(default_factory=lambda: TokenBucket(REFUSALS_BURST, REFUSAL_NS))
     _paused: bool = False
@@ -93,7 +98,9 @@ class DmaService:
             if reason == SERVE_TELL:
                 self.tell(*self.server.told)
             elif reason == SERVE_ATTENTION:
+                begun_ns = self.work_clock_ns()
                 self.server.finish(self._decide())
+                self.counts.decided_ns += self.work_clock_ns() - begun_ns
                 moved += 1
             else:
                 break

@@ -24,6 +24,9 @@ AttackName = Literal[
 ]
 """What a hostile driver of a virtual function does."""
 
+Behaviour = Literal["quiet", "harmless", "hostile"]
+"""Of an attacker in one turn: it sleeps, does what others do as well, or attacks."""
+
 
 class AttackEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One attack: a guest whose driver of a virtual function is hostile for a while."""

@@ -7,7 +7,7 @@ nanoseconds, the same clock in every process of a machine.
 
 import msgspec
 
-from testbed.messages.attack import AttackEntry
+from testbed.messages.attack import AttackEntry, Behaviour
 from testbed.messages.entries import FlowEntry
 
 
@@ -285,10 +285,12 @@ class Attacking(Message, frozen=True, kw_only=True):
 
 
 class Turn(Message, frozen=True, kw_only=True):
-    """To an attacking guest: be hostile, or do the same work with what is your own; answered by `Turned`."""
+    """To an attacking guest: be hostile, do the same work with what is your own, or rest; answered by
+    `Turned`, behind everything that was done before.
+    """
 
     attack_id: int
-    hostile: bool
+    behave: Behaviour
     target: int = 0
     """Address in another's memory, where the attack has one."""
 

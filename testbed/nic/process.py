@@ -274,6 +274,7 @@ class Nic:
             if entry.function:
                 counters.set(f"vf{entry.function - 1}.throttled", window.throttled)
                 counters.set(f"vf{entry.function - 1}.coalesced", window.watched.coalesced)
+                counters.set(f"vf{entry.function - 1}.access_ns", window.access_ns)
         counters.set("wire.lost", self.data.engine.wire_lost)
         counters.set("wire.link_changes", self.wire.link.changes if self.wire else 0)
         counters.set("ats.requests", self.client.counts.requests)

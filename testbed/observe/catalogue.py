@@ -81,9 +81,9 @@ PORT_FAULT_REASONS: Final = tuple(
     name.removeprefix("fault.") for name in COUNTER_NAMES if name.startswith("fault.")
 )
 
-WINDOW_COUNTERS: Final = ("throttled", "coalesced")
-"""What a NIC counts for the registers of each virtual function: times that its driver had made too many
-accesses and waited, and doorbells that were rung again before anybody looked.
+WINDOW_COUNTERS: Final = ("throttled", "coalesced", "access_ns")
+"""What a NIC counts for the registers of each virtual function: times that its driver's accesses had taken
+too long and waited, doorbells that were rung again before anybody looked, and how long accesses have taken.
 """
 FUNCTION_COUNTERS: Final = ("messages", "refused", "throttled", "resets", "spoof_events")
 """What a vmm counts for each virtual function of its NICs: messages in its mailbox, those answered with NACK,
@@ -137,8 +137,9 @@ DMA_COUNTERS: Final = (
     "foreign_stream",
     "paused",
     "broken",
+    "decided_ns",
 )
-"""What an IOMMU counts for each function of a NIC."""
+"""What an IOMMU counts for each function of a NIC; `decided_ns`: the time that decisions have taken."""
 
 IOMMU_COUNTERS: Final = (
     "bell.asked",

@@ -26,7 +26,7 @@ VECTOR_SEND: Final = 2
 VECTORS: Final = 3
 _ALL: Final = 0xFFFF_FFFF
 _OUR_VECTORS: Final = (1 << VECTORS) - 1
-MISBEHAVIOUR_NS: Final = 10_000_000
+MISBEHAVIOUR_NS: Final = 100_000_000
 """Least time between two looks at who sent what it may not, or had a queue stopped."""
 _OTHER_INTERVAL_US: Final = 50
 """A flood of mailbox messages interrupts no more often."""

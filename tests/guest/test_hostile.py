@@ -44,7 +44,7 @@ class Attacked:
             duration_ns=1,
         )
         self.function = HostileFunction(self.mallory.bus, self.mallory.memory)
-        self.program = make_program(entry, self.function, self.mallory.mac, MSI_GPA)
+        self.program = make_program(entry, self.function, self.mallory.mac, MSI_GPA, self.nic.clock)
 
     def run(self, hostile: bool, target: int = FOREIGN, steps: int = STEPS) -> None:
         for _ in range(steps):

@@ -28,6 +28,8 @@ from testbed.messages.entries import FlowEntry
 from tests.support.plans import flow
 
 REFUSED = "nic0.vf0.refused"
+DECIDED = "nic0.vf0.decided_ns"
+WORKED_NS = 1_000_000
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Host:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = {"iommu": ["fault.F_TRANSLATION", REFUSED, "iotlb.hits"], "nic": [], "vmm": []}
+        names = {"iommu": ["fault.F_TRANSLATION", REFUSED, DECIDED, "iotlb.hits"], "nic": [], "vmm": []}
         self.counters = {process: dict.fromkeys(mine, 0) for process, mine in names.items()}
         self.counters |= {guest: {"nic0.foreign_frames": 0, "nic0.rx_frames": 0} for guest in "mab"}
         self.segments = SimpleNamespace(guests=("m", "a", "b"), counters_of=self._counters_of)
@@ -66,7 +68,7 @@ class Host:
             case BeginAttack():
                 return Attacking(attack_id=number, page_gpa=0x1000)
             case Turn():
-                if message.hostile:
+                if message.behave == "hostile":
                     self._count()
                 return Turned(attack_id=number, attempts=3, through=0)
             case Guard():
@@ -82,6 +84,7 @@ class Host:
             self.counters["iommu"]["fault.F_TRANSLATION"] += 1
             self.counters["iommu"][REFUSED] += 1
         self.counters["iommu"]["iotlb.hits"] += 7
+        self.counters["iommu"][DECIDED] += WORKED_NS
         self.counters["a"]["nic0.foreign_frames"] += self.foreign_frames
         self.counters["m"]["nic0.foreign_frames"] += 99
 
@@ -120,13 +123,15 @@ async def test_hostile_and_harmless_turns_alternate_with_the_memory_watched() ->
     run = await attacked(host)
     assert run.result is not None
     kinds = [type(message) for message in host.asked]
-    assert kinds[:7] == [BeginAttack, Turn, Guard, Turn, Turn, Inspect, Turn]
+    assert kinds[:8] == [BeginAttack, Turn, Turn, Guard, Turn, Turn, Inspect, Turn]
     assert kinds[-2:] == [Inspect, EndAttack]
     turns = [message for message in host.asked if isinstance(message, Turn)]
-    assert [turn.hostile for turn in turns[:3]] == [False, True, False]
+    assert [turn.behave for turn in turns[:5]] == ["quiet", "harmless", "hostile", "quiet", "quiet"]
     assert {turn.target for turn in turns} == {0, 0x100_2000}
-    hostile = sum(turn.hostile for turn in turns)
+    hostile = sum(turn.behave == "hostile" for turn in turns)
     assert run.result.stopped_by == {"iommu fault.F_TRANSLATION": hostile, f"iommu {REFUSED}": hostile}
+    assert list(run.result.given) == ["iommu"]
+    assert 0 < run.result.given["iommu"] <= hostile * WORKED_NS / run.entry.duration_ns
     assert (run.result.attempts, run.result.through, run.result.good, run.state) == (5, 0, True, "done")
 
 
@@ -164,7 +169,7 @@ async def test_the_attack_ends_with_the_last_flow_beside_it() -> None:
     host = Host()
     run = await attacked(host, Beside(between(1, "a", "b"), sending=False))
     turns = [message for message in host.asked if isinstance(message, Turn)]
-    assert [turn.hostile for turn in turns] == [False, True, False]
+    assert [turn.behave for turn in turns] == ["quiet", "harmless", "hostile", "quiet"]
     assert run.result is not None
     assert run.result.good
 

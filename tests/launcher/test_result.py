@@ -165,7 +165,13 @@ def _attack(**members: object) -> AttackResult:
 
 
 def _other(kept: float) -> OtherFlow:
-    return OtherFlow(name="a->b", frames_per_second=kept, harmless_frames_per_second=1.0, kept=kept)
+    return OtherFlow(
+        name="a->b",
+        frames_per_second=kept,
+        harmless_frames_per_second=1.0,
+        quiet_frames_per_second=1.0,
+        kept=kept,
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ TO_PROCESS: Final = [
     InspectInterrupts(inspection_id=3),
     PeerDied(name="nic0"),
     BeginAttack(attack=ATTACK),
-    Turn(attack_id=1, hostile=True, target=1 << 45),
+    Turn(attack_id=1, behave="hostile", target=1 << 45),
     EndAttack(attack_id=1),
     Guard(attack=ATTACK, page_gpa=1 << 31),
     Inspect(attack_id=1),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from testbed.budget import TokenBucket
 from testbed.native import Bell, DoorbellWord, Pinned, SharedWords
-from testbed.pci.bar_window import BarPort, Completer, Requester, target_word
+from testbed.pci.bar_window import QUANTUM_NS, BarPort, Completer, Requester, target_word
 from testbed.spec import bar_window as spec
 from tests.support.recorders import ManualClock
 
@@ -159,37 +159,48 @@ def test_flood_of_writes_is_taken_in_limited_steps(ends: Ends) -> None:
     assert len(ends.registers.seen) == 64
 
 
-def budgeted(ends: Ends, burst: int = 100) -> Completer:
-    """Return a completer of the same window with a budget."""
-    budget = TokenBucket(burst, token_ns=1000)
-    return Completer(ends.page, ends.registers, lambda: None, 1, budget=budget, clock_ns=ends.clock)
+ACCESS_NS = 1000
 
 
-def test_who_makes_too_many_accesses_waits_for_time_to_pass_and_loses_none(ends: Ends) -> None:
+def budgeted(ends: Ends) -> Completer:
+    """Return a completer of the same window, each access to which takes a while, with a budget."""
+    seen = ends.registers.seen
+    return Completer(
+        ends.page,
+        ends.registers,
+        lambda: None,
+        1,
+        budget=TokenBucket(burst=QUANTUM_NS, token_ns=10),
+        clock_ns=ends.clock,
+        work_clock_ns=lambda: len(seen) * ACCESS_NS,
+    )
+
+
+def test_whose_accesses_take_too_long_waits_for_time_to_pass_and_loses_none(ends: Ends) -> None:
     completer = budgeted(ends)
-    for number in range(300):
+    for number in range(256):
         ends.requester.write(1, 0, 0x100, 4, number)
-    steps = [completer.step() for _ in range(3)]
-    assert (len(ends.registers.seen), steps) == (100, [True, True, True])
-    assert (completer.throttled, completer.watched.active) == (1, False)
-    assert completer.deadline_ns() is not None
-    active = []
-    for passed_ns in (0, 50_000):
-        ends.clock.now_ns += passed_ns
-        completer.resume(ends.clock.now_ns)
-        active.append(completer.watched.active)
-    assert active == [False, True]
-    completer.step()
-    assert len(ends.registers.seen) == 150
-    for _ in range(200):
-        ends.clock.now_ns += 1000
-        completer.resume(ends.clock.now_ns)
+    while completer.watched.active:
+        assert completer.step()
+    made = len(ends.registers.seen)
+    assert QUANTUM_NS <= completer.access_ns <= QUANTUM_NS + 64 * ACCESS_NS + 5_000
+    assert (made < 256, completer.throttled) == (True, 1)
+    due_ns = completer.deadline_ns()
+    assert due_ns is not None
+    assert due_ns >= ends.clock.now_ns + 10 * QUANTUM_NS
+    for now_ns, active in ((due_ns - 10, False), (due_ns, True)):
+        ends.clock.now_ns = now_ns
+        completer.resume(now_ns)
+        assert completer.watched.active is active
+    while len(ends.registers.seen) < 256:
         completer.step()
-    assert [write[-1] for write in ends.registers.seen] == list(range(300))
+        ends.clock.now_ns += QUANTUM_NS
+        completer.resume(ends.clock.now_ns)
+    assert [write[-1] for write in ends.registers.seen] == list(range(256))
 
 
 def test_a_read_is_an_access_and_a_doorbell_is_none(ends: Ends) -> None:
-    completer, word = budgeted(ends, burst=2), DoorbellWord()
+    completer, word = budgeted(ends), DoorbellWord()
     completer.add_doorbell(1, 0, 0x20, word)
     for number in range(400):
         ends.requester.write(1, 0, 0x20, 4, number)
@@ -197,10 +208,12 @@ def test_a_read_is_an_access_and_a_doorbell_is_none(ends: Ends) -> None:
     assert (word.value, word.writes, completer.watched.coalesced) == (399, 400, 399)
     assert completer.watched.active
     native = SharedWords(ends.page)
-    for number in (1, 2):
-        native.store32(spec.BAR_WINDOW.offset("read_number"), number)
-        completer.step()
-    assert (completer.refused, completer.watched.active) == (2, False)  # of no size
+    for number in range(1, 50):
+        if completer.watched.active:
+            native.store32(spec.BAR_WINDOW.offset("read_number"), number)
+            completer.step()
+    assert 2 <= completer.refused < 49  # of no size
+    assert not completer.watched.active
 
 
 def test_doorbells_of_two_queues_in_turn_are_not_coalesced(ends: Ends) -> None:

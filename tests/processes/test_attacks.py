@@ -2,8 +2,11 @@
 the others send on.
 
 The files stand in one topology where they have the same hosts and guests, phase after phase, for a shorter
-time. `KEPT_MIN` is a bound for a machine with fewer processors than busy processes; what the others keep on a
-quiet one is said where it was measured.
+time. What an attack takes from the others is held in what the NIC and the IOMMU count of their own work for
+the attacker: registers, refusals, misses. It is time that a thread worked, so that other processes of the
+machine hardly move it, and a budget bounds it: the rest of their time is the others'. Frames are no such
+measure where five busy processes share two processors: a guest that only computes takes nine tenths of them
+away. So `KEPT_MIN` says that they go on at all, and the table of a run how fast.
 """
 
 import re
@@ -12,12 +15,18 @@ from pathlib import Path
 import pytest
 
 from launcher.result import AttackResult, Result
+from testbed.pci.bar_window import BURST_NS, SHARE_OF
 from tests.support.launched import ROOT, Launched
 
 pytestmark = pytest.mark.usefixtures("run_parent")
 
 ATTACKS = ROOT / "configs" / "attacks"
 KEPT_MIN = 0.1
+SHORT_NS = 300_000_000
+LAST_STEP_NS = 2_000_000
+"""Accesses that are made at once may take more than is left of the budget."""
+DECIDED_MAX = 0.125
+"""An IOMMU's share for refusals: 500 a second."""
 EVIDENCE = {
     "dma-other-guest": ["fault.F_TRANSLATION", "refused", "fault.dma"],
     "dma-vmm": ["fault.F_TRANSLATION", "refused", "fault.dma"],
@@ -66,6 +75,13 @@ def missing(attack: AttackResult) -> list[str]:
     return [part for part in EVIDENCE[attack.attack] if not any(part in name for name in attack.stopped_by)]
 
 
+def over_budget(attack: AttackResult) -> dict[str, float]:
+    """Return what NIC and IOMMU gave an attacker where it was more than its share of their time."""
+    budgets = {"nic0": 1 / SHARE_OF + (BURST_NS + LAST_STEP_NS) / SHORT_NS, "iommu-h0": DECIDED_MAX}
+    assert attack.given.keys() == budgets.keys()
+    return {process: share for process, share in attack.given.items() if share > budgets[process]}
+
+
 def test_every_attack_has_a_file() -> None:
     names = {path.stem.removesuffix("-ats") for path in ATTACKS.glob("*.yaml")}
     assert names == set(EVIDENCE)
@@ -83,6 +99,7 @@ def test_every_attack_is_counted_stopped_and_reaches_nothing(
     for attack in result.attacks:
         assert (attack.through, attack.recovered, attack.noticed) == (0, True, True), attack
         assert attack.attempts > 0
+        assert over_budget(attack) == {}, attack.name
     # a machine that is busy with other things may leave the others nothing in the few turns of one attack
     kept = {attack.name: other.kept for attack in result.attacks for other in attack.others}
     assert len(kept) >= len(paths) // 2

@@ -1,9 +1,9 @@
 """What hostile drivers of a virtual function do, each beside the same work with what is the driver's own.
 
 Reference: what is tried is named by `testbed.messages.entries.AttackName`. Every program is a step that is
-either hostile or harmless: the harmless step has the same accesses in the same order, with its own memory,
-address or ring, or (floods) as much of the processor. So what others lose beside the one and not beside the
-other is what the attack costs them. Nobody tells the device, the IOMMU or the hypervisor what is coming.
+either hostile or harmless: the harmless step has as many accesses, with its own memory, address or ring, or
+(floods) to registers where they do nothing; beside a flood of doorbells, which nobody makes wait, it writes
+memory. Nobody tells the device, the IOMMU or the hypervisor what is coming.
 """
 
 import time
@@ -44,6 +44,9 @@ PATIENCE_NS: Final = 20_000_000
 """How long an answer is waited for; who has spent the budget of refusals gets none."""
 _SPOOFED_A_MOVE: Final = 32
 _FLOOD_A_STEP: Final = 64
+_FLOOD_STEP_NS: Final = 2_000_000
+"""No step takes so long that nobody makes wait."""
+_SCRIBBLED: Final = 64
 _WORDS: Final = 0x6B6F6F74
 """What is written where a message is aimed at memory."""
 _BAD_DTYP: Final = 0xF
@@ -177,42 +180,55 @@ class LoopProgram:
 
 
 class FloodProgram:
-    """Writes registers as fast as it can, or its own memory in their stead."""
+    """Writes registers as fast as it can: some that hurt, or others that do nothing."""
 
-    def __init__(self, function: HostileFunction, blow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        blow: Callable[[], None],
+        harmless: Callable[[], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.attempts = self.through = 0
         self.idle = True
-        self._blow, self._own = blow, function.page.pinned.bytes_view()
+        self._blow, self._harmless, self._clock = blow, harmless, clock
+        self._as_hostile = self._waited = False
 
     def step(self, hostile: bool, target: int) -> bool:
-        """Write for a while."""
+        """Write for a while; only once where the device makes us wait, or who is to be heard never is."""
         del target
-        if hostile:
-            for _ in range(_FLOOD_A_STEP):
-                self._blow()
-            self.attempts += _FLOOD_A_STEP
-        else:
-            for at in range(PAGE_SIZE_BYTES):
-                self._own[at] = 0
+        if hostile != self._as_hostile:
+            self._as_hostile, self._waited = hostile, False
+        blow, times = self._blow if hostile else self._harmless, 1 if self._waited else _FLOOD_A_STEP
+        begun_ns = self._clock()
+        for _ in range(times):
+            blow()
+        self.attempts += times * hostile
+        self._waited |= self._clock() - begun_ns >= _FLOOD_STEP_NS
         return True
 
 
-def make_program(attack: AttackEntry, function: HostileFunction, mac: bytes, msi_gpa: int) -> Program:
+def make_program(
+    attack: AttackEntry,
+    function: HostileFunction,
+    mac: bytes,
+    msi_gpa: int,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Program:
     """Return the program of an attack; mac: the function's own address, msi_gpa: the page of its messages."""
     frames = _Frames(function, mac, attack)
     match attack.attack:
         case "flood-mailbox":
-            return FloodProgram(function, lambda: _mail(function))
+            return FloodProgram(lambda: _mail(function), lambda: _jot(function), clock)
         case "flood-doorbell":
             function.place()
-            return FloodProgram(function, lambda: function.write("TDT", 0))
+            return FloodProgram(lambda: function.write("TDT", 0), lambda: _scribble(function), clock)
         case "flood-interrupt":
             function.unthrottle()
-            return FloodProgram(function, function.fire)
+            return FloodProgram(function.fire, lambda: _jot(function), clock)
         case "ring-loop":
-            return LoopProgram(function, frames.own)
+            return LoopProgram(function, frames.own, clock)
         case _:
-            return RingProgram(function, *_moves(attack, function, frames, msi_gpa))
+            return RingProgram(function, *_moves(attack, function, frames, msi_gpa), clock)
 
 
 @dataclass(init=False)
@@ -311,6 +327,19 @@ def _malformed(frames: _Frames) -> list[Move]:
         Move((data(frames.heard, FRAME_BYTES_MIN),), tail=RING_SIZE),
         Move((data(frames.heard, FRAME_BYTES_MIN),), tail=0xFFFF_FFFF),
     ]
+
+
+def _jot(function: HostileFunction) -> None:
+    """Mask nothing, twice."""
+    for _ in range(2):
+        function.write("VTEIMC", 0)
+
+
+def _scribble(function: HostileFunction) -> None:
+    """Write memory of its own, for about as long as a register's write takes."""
+    own = function.page.pinned.bytes_view()
+    for at in range(_SCRIBBLED):
+        own[at] = 0
 
 
 def _mail(function: HostileFunction) -> None:

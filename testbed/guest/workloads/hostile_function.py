@@ -117,6 +117,10 @@ class HostileFunction:
         row = TX_DATA.unpack(self._ring.pinned.bytes_view(), at)
         return bool(row["olinfo_status"] & TX_DD)
 
+    def flush(self) -> None:
+        """Wait for every register write that was posted: a read completes behind them."""
+        self.read("TXDCTL")
+
     # messages
 
     def aim(self, message: MsiMessage, vector: int = 0) -> None:
