@@ -1,4 +1,9 @@
-"""Attacks as a person reads them: what was tried, what stopped it, what the others kept."""
+"""Attacks as a person reads them: what was tried, what stopped it, what it took, what the others kept.
+
+What it took is the share of its time that the NIC or the IOMMU, whichever gave more, worked for the
+attacker's registers, refusals and misses. What the others keep is in terms of their speed beside the same
+guest as busy with what is its own, and, behind the stroke, beside the same guest asleep.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,20 +20,26 @@ EVIDENCE_MAX = 6
 def attack_table(attacks: Sequence[AttackResult], table: Table) -> Table:
     """Fill a table that has the columns of `COLUMNS` with attacks."""
     for attack in attacks:
-        kept = [other.kept for other in attack.others]
         table.add_row(
             escape(attack.name),
             "\n".join(_evidence(attack)) or figures.NOTHING,
             figures.count(attack.attempts),
             f"[bold red]{attack.through:,}[/]" if attack.through else figures.NOTHING,
-            f"{min(kept):.0%}" if kept else figures.NOTHING,
+            f"{max(attack.given.values()):.1%}" if attack.given else figures.NOTHING,
+            _kept(attack),
             "[green]stopped[/]" if attack.good else "[bold red]FAILED[/]",
         )
     return table
 
 
 LEFT = ("attack", "counted by")
-RIGHT = ("attempts", "through", "others\nkeep", "")
+RIGHT = ("attempts", "through", "takes", "others keep\nof busy / idle", "")
+
+
+def _kept(attack: AttackResult) -> str:
+    """Return what that flow keeps that keeps least."""
+    least = min(attack.others, key=lambda other: other.kept, default=None)
+    return figures.NOTHING if least is None else f"{least.kept:.0%} / {least.kept_of_quiet:.0%}"
 
 
 def _evidence(attack: AttackResult) -> Iterable[str]:
@@ -41,9 +52,10 @@ def attack_line(attack: AttackResult) -> str:
     name = escape(attack.name)
     if not attack.good:
         return f"[red]{name} failed[/]: {escape(attack.wrong)}"
-    kept = ", ".join(f"{escape(other.name)} keeps {other.kept:.0%}" for other in attack.others)
-    told = f"{name}: [green]stopped[/], {attack.attempts:,} attempts, nothing through"
-    return f"{told}, {kept}" if kept else told
+    told = [f"{name}: [green]stopped[/], {attack.attempts:,} attempts, nothing through"]
+    told += [f"{share:.1%} of {process}'s time" for process, share in attack.given.items()]
+    told += [f"{escape(other.name)} keeps {other.kept:.0%}" for other in attack.others]
+    return ", ".join(told)
 
 
 def attack_problems(attacks: Iterable[AttackResult]) -> Iterable[str]:

@@ -105,6 +105,11 @@ class OtherFlow(Record, frozen=True, kw_only=True):
     kept: float
     """The first in terms of the second, round by round."""
 
+    @property
+    def kept_of_quiet(self) -> float:
+        """The first in terms of the third; 0 where nothing came then either."""
+        return self.frames_per_second / self.quiet_frames_per_second if self.quiet_frames_per_second else 0.0
+
 
 class AttackResult(Record, frozen=True, kw_only=True, rename={"source": "from"}):
     """One attack: what was tried, what stopped it, what came of it."""
