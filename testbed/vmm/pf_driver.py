@@ -24,6 +24,8 @@ VECTOR_OTHER: Final = 0
 VECTOR_RECEIVE: Final = 1
 VECTOR_SEND: Final = 2
 VECTORS: Final = 3
+VF_VLANS_MAX: Final = igb.VLVF_ENTRIES // igb.POOLS
+"""VLANs that a virtual function that is not trusted may ask for: nobody takes the others' entries."""
 _ALL: Final = 0xFFFF_FFFF
 _OUR_VECTORS: Final = (1 << VECTORS) - 1
 MISBEHAVIOUR_NS: Final = 100_000_000
@@ -324,11 +326,14 @@ class PfDriver:
         return True
 
     def set_vlan(self, vf: Vf, vlan: int, member: bool) -> bool:
-        """A virtual function with a VLAN from the operator has no other."""
+        """A virtual function with a VLAN from the operator has no other; without trust it has its share."""
         if vf.settings.vlan:
             return False
         if vlan == 0:
             return True
+        if member and not vf.settings.trust and len(vf.driver.vlans | {vlan}) > VF_VLANS_MAX:
+            self._refuse(vf, "vlan", f"asked for VLAN {vlan} besides {VF_VLANS_MAX} and is not trusted")
+            return False
         if member:
             vf.driver.vlans.add(vlan)
         else:
@@ -365,11 +370,17 @@ class PfDriver:
         """Give a virtual function other settings. ConfigError where it cannot have them."""
         settings.check()
         vf = self.vfs[number]
+        if settings.vlan and not self._filters.has_room(number, settings.vlan):
+            raise ConfigError(
+                f"{self.config.name}: trusted VFs have all {igb.VLVF_ENTRIES} entries of the table of VLANs, "
+                f"none is left for VLAN {settings.vlan} of VF {number}: take the trust of one of them"
+            )
         before, vf.settings = vf.settings, settings
         self._set_anti_spoof()
         self._set_drops()
         self._set_rate(vf)
         restart = before.mac != settings.mac or before.vlan != settings.vlan or before.link != settings.link
+        restart |= not settings.trust and len(vf.driver.vlans) > VF_VLANS_MAX
         if restart:  # its driver has to ask anew for all that it had
             vf.driver = VfDriverState()
             self._filters.remove_addresses(number)
@@ -408,7 +419,9 @@ class PfDriver:
             registers.write("VFRE", self._enabled())
             registers.write("VFTE", self._enabled())
         self._filters.set_vf_address(vf.number, vf.mac)
-        self._filters.set_vlans(vf.number, {vf.settings.vlan} if vf.settings.vlan else vf.driver.vlans)
+        vlans = {vf.settings.vlan} if vf.settings.vlan else vf.driver.vlans
+        fitted = self._filters.set_vlans(vf.number, vlans)
+        assert fitted, f"VF {vf.number} has VLANs {vlans}, for which there was room when it got them"
         self._filters.set_pool(vf)
         if vf.running:
             registers.write("VFRE", self._enabled() | bit)

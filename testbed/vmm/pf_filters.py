@@ -110,13 +110,19 @@ class Filters:
 
     # VLANs
 
+    def has_room(self, vf: int, vlan: int) -> bool:
+        """Say whether this VLAN could be a pool's only one: entries that it has to itself become free."""
+        free = igb.VLVF_ENTRIES - len(self._vlan_pools)
+        return vlan in self._vlan_pools or free > 0 or 1 << vf in self._vlan_pools.values()
+
     def set_vlans(self, vf: int, vlans: Iterable[int]) -> bool:
         """Make a pool a member of exactly these VLANs; False where the table has no entry for one of them."""
         wanted, bit = set(vlans), 1 << vf
         fitted = True
-        for vlan in set(self._vlan_pools) | wanted:
-            pools = self._vlan_pools.get(vlan, 0)
-            fitted &= self._set_pools(vlan, pools | bit if vlan in wanted else pools & ~bit)
+        for vlan in set(self._vlan_pools) - wanted:
+            self._set_pools(vlan, self._vlan_pools[vlan] & ~bit)
+        for vlan in wanted:
+            fitted &= self._set_pools(vlan, self._vlan_pools.get(vlan, 0) | bit)
         self._registers.change("RCTL", mask("RCTL", "VFE"), mask("RCTL", "VFE") if self._vlan_pools else 0)
         return fitted
 

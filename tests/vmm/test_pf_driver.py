@@ -230,15 +230,36 @@ def test_a_vlan_that_cannot_be_is_refused(message: tuple[int, int]) -> None:
     assert pf.nic.state.vlans == ()
 
 
-def test_the_table_of_vlans_is_full_after_32() -> None:
-    pf = machine()
-    pf.reset_vf(0)
+def join_vlans(pf: PfMachine, vf: int, vlans: range) -> int:
+    """Have a virtual function ask for VLANs, one after another; return how many it got, the first ones."""
+    pf.reset_vf(vf)
     granted = []
-    for vlan in range(1, 40):
+    for vlan in vlans:
         pf.advance(WINDOW_NS)
-        granted.append(bool(pf.ask(0, mbx.SET_VLAN | ADD, vlan)[0] & mbx.ACK))
-    assert granted == [True] * 32 + [False] * 7
+        granted.append(bool(pf.ask(vf, mbx.SET_VLAN | ADD, vlan)[0] & mbx.ACK))
+    assert granted == sorted(granted, reverse=True)
+    return sum(granted)
+
+
+def test_nobody_who_is_not_trusted_takes_the_vlans_of_others() -> None:
+    pf = machine(*[VfSettings()] * 5)
+    assert [join_vlans(pf, vf, range(100 * vf + 1, 100 * vf + 8)) for vf in range(6)] == [4] * 6
+    pf.driver.configure(6, VfSettings(vlan=7))
+    pf.reset_vf(6)
+    assert [v.pools for v in pf.nic.state.vlans if v.vlan == 7] == [1 << 6]
+
+
+def test_a_table_of_vlans_that_the_trusted_have_filled_is_told_the_operator() -> None:
+    pf = machine(VfSettings(mac=VF_MACS[2], trust=True))
+    assert join_vlans(pf, 2, range(1, 40)) == 32
     assert pf.reset_vf(1)[0] & mbx.ACK
+    with pytest.raises(ConfigError, match="none is left for VLAN 100 of VF 1"):
+        pf.driver.configure(1, VfSettings(vlan=100))
+    assert pf.driver.vfs[1].settings.vlan == 0
+    pf.driver.configure(1, VfSettings(vlan=32))  # one that there is
+    pf.driver.configure(2, VfSettings(mac=VF_MACS[2]))
+    pf.driver.configure(1, VfSettings(vlan=100))
+    assert [(v.vlan, v.pools) for v in pf.nic.state.vlans] == [(100, 0b10)]
 
 
 @pytest.mark.parametrize(
