@@ -22,13 +22,13 @@ static inline void arm(struct slot_rx *q, uint32_t i) {
 /* All descriptors but one belong to the device; the one in front of the head stays ours (§3.2.6). */
 void slot_rx_layout(struct slot_rx *q) {
   for (uint32_t i = 0; i < q->r.size; i++) arm(q, i);
-  q->next = q->taken = 0, q->tail = q->r.size - 1;
+  q->next = q->taken = 0, q->tail = q->r.size - 1, q->posted = 0;
 }
 
 /* Give every descriptor that was taken back to the device; return the new tail. */
 uint32_t slot_rx_post(struct slot_rx *q) {
   uint32_t first = q->next >= q->taken ? q->next - q->taken : q->r.size + q->next - q->taken;
-  for (uint32_t i = first; q->taken; q->taken--) {
+  for (uint32_t i = first; q->taken; q->taken--, q->posted++) {
     arm(q, i);
     i = slot_after(&q->r, i);
     q->tail = slot_after(&q->r, q->tail);

@@ -54,6 +54,7 @@ struct slot_rx {
   uint32_t next;  /* next descriptor to look at */
   uint32_t taken; /* descriptors looked at and not yet given back */
   uint32_t tail;
+  uint64_t posted; /* descriptors given back since the ring was laid out */
   uint64_t errors;
 };
 
@@ -101,8 +102,10 @@ static inline void slot_rx_take(struct slot_rx *q, struct burst *b, uint32_t n, 
   b->frames[b->frames_n++] = f;
 }
 
-/* Take received frames; their buffers stay ours until `slot_rx_post`. For each kind compiled anew around its `read`. */
+/* Take received frames; their buffers stay ours until `slot_rx_post`. Where all that came was bad there is no burst after which anybody would
+ * post: its buffers go back at once. For each kind compiled anew around its `read`. */
 static inline uint32_t slot_rx_collect(struct slot_rx *q, struct burst *b, uint32_t limit, slot_read *read) {
+  bool out = q->taken != 0;
   b->frames_n = b->segments_n = 0;
   if (limit > BURST_FRAMES) limit = BURST_FRAMES;
   while (b->frames_n < limit) {
@@ -110,6 +113,7 @@ static inline uint32_t slot_rx_collect(struct slot_rx *q, struct burst *b, uint3
     if (n == 0 || b->segments_n + n > BURST_SEGMENTS) break;
     slot_rx_take(q, b, n, read);
   }
+  if (unlikely(!b->frames_n && q->taken && !out)) slot_rx_post(q);
   trace_burst(TRACE_FRAME_TAKEN, b);
   return b->frames_n;
 }

@@ -19,7 +19,7 @@ cdef extern from "slot_ring.h":
     cdef struct slot_rx:
         slot_ring r
         uint32_t tail, taken
-        uint64_t errors
+        uint64_t posted, errors
     cdef struct slot_rx_kind:
         uint32_t (*collect)(slot_rx*, burst*, uint32_t) noexcept nogil
         bint (*ready)(void*) noexcept nogil
@@ -152,10 +152,10 @@ cdef class SlotRxDriver(Watched):
     def receive(self, Inspector inspector not None, Burst through not None, uint32_t limit, uint64_t now_ns):
         """Take up to `limit` frames, a piece at a time, check each and give the buffers back.
 
-        Return (frames, bytes, foreign frames, requests, new tail). Where there are requests, the last piece was collected and not given back: its
-        frames are to be answered, and `post` is to follow.
+        Return (frames, bytes, foreign frames, requests). Where there are requests, the last piece was collected and not given back: its frames are
+        to be answered, and `post` is to follow.
         """
-        cdef uint32_t got = 0, foreign = 0, piece, i, tail = self.q.tail
+        cdef uint32_t got = 0, foreign = 0, piece, i
         cdef uint64_t total = 0
         cdef inspected seen
         seen.requests = 0
@@ -171,19 +171,22 @@ cdef class SlotRxDriver(Watched):
                 foreign += seen.foreign
                 if seen.requests:
                     break
-                tail = slot_rx_post(&self.q)
-        return got, total, foreign, seen.requests, tail
+                slot_rx_post(&self.q)
+        return got, total, foreign, seen.requests
 
     def post(self):
-        """Give the buffers of the collected burst back to the device; return the new tail."""
-        cdef uint32_t tail
+        """Give the buffers of the collected burst back; the device has them when it is told the new tail."""
         with nogil:
-            tail = slot_rx_post(&self.q)
-        return tail
+            slot_rx_post(&self.q)
 
     @property
     def tail(self):
         return self.q.tail
+
+    @property
+    def posted(self):
+        """Buffers given back since the ring was laid out; also by `collect`, where all that had come was bad."""
+        return self.q.posted
 
     @property
     def taken(self):

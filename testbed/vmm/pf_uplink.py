@@ -86,6 +86,8 @@ class PfUplink(SteppedPort, SteppedSource):
         self.rx = IgbRxDriver(self._rx_ring.pinned, rx.pinned, rx.iova, size, slot)
         self.tx = IgbTxDriver(self._tx_ring.pinned, tx.pinned, tx.iova, size, slot)
         self._masked = True
+        self._offered = 0
+        """The tail that the device knows."""
         self.bytes_copied = 0
 
     def start(self) -> None:
@@ -96,6 +98,7 @@ class PfUplink(SteppedPort, SteppedSource):
             registers.write(name, 0, queue)
         self.rx.clear()
         self.tx.clear()
+        self._offered = 0
         self._place("T", self._tx_ring.iova)
         self._place("R", self._rx_ring.iova)
         one_buffer = field("SRRCTL", "DESCTYPE").put(igb.DESCTYPE_ONE_BUFFER)
@@ -105,7 +108,7 @@ class PfUplink(SteppedPort, SteppedSource):
             registers.write(name, _ENABLE, queue)
             if not registers.read(name, queue) & _ENABLE:
                 raise DeviceError(f"{self.name}: the device does not enable the uplink's queue ({name})")
-        registers.write("RDT", self.rx.tail, queue)
+        self._offer()
         self._masked = False
         self._changed()
 
@@ -151,13 +154,20 @@ class PfUplink(SteppedPort, SteppedSource):
             self._masked = True  # the vector's interrupt may still be on its way
             self._count("frames_in", count)
             self._count("bytes_in", burst.byte_count)
-        elif self.rx.taken:  # descriptors that hold no frame
-            self.complete(burst)
+        else:
+            self._offer()  # what was bad has been given back
         return count
 
     def complete(self, burst: Burst) -> None:  # noqa: ARG002 - what is out is known here
         """Give the buffers of a fetched burst back."""
-        self._registers.write("RDT", self.rx.post(), self._queue)
+        self.rx.post()
+        self._offer()
+
+    def _offer(self) -> None:
+        """Write RDT where buffers were given back."""
+        if self._offered != self.rx.tail:
+            self._offered = self.rx.tail
+            self._registers.write("RDT", self._offered, self._queue)
 
     # Port
 

@@ -10,6 +10,7 @@ from testbed.errors import DeviceError
 from testbed.guest.drivers.driver import NetDriver
 from testbed.guest.drivers.e1000 import E1000Driver, E1000DriverConfig
 from testbed.native import Burst
+from testbed.spec import e1000_ring as ring
 from testbed.spec.e1000 import REGISTERS, mask
 from tests.support.e1000_guest import NAMES, Bus, Guest, Memory
 from tests.support.e1000_machine import MAC, PEER, PORT, frame
@@ -103,6 +104,23 @@ def test_receive_buffers_are_given_back_in_batches(guest: Guest) -> None:
         guest.machine.deliver(frame())
         guest.receive()
     assert guest.bus.seen["W", "RDT"] == 4
+
+
+@pytest.mark.parametrize("ring_size", [8, 16])
+def test_a_small_ring_goes_on_when_all_its_buffers_were_used(ring_size: int) -> None:
+    small = Guest(E1000DriverConfig(ring_size=ring_size))
+    for _ in range(40):
+        small.machine.deliver(frame())
+        assert small.receive() == [frame()]
+
+
+def test_a_device_that_reports_nothing_but_bad_frames_has_its_buffers_back(guest: Guest) -> None:
+    bad = ring.RECEIVE.pack(status=ring.RX_STATUS_DD | ring.RX_STATUS_EOP, errors=ring.RX_ERROR_RXE)
+    for laps in range(1, 4):
+        guest.driver._rx_ring.pinned.bytes_view()[:] = bad * 64
+        assert guest.receive() == []
+        assert (guest.driver._rx.taken, guest.bus.seen["W", "RDT"]) == (0, laps)
+    assert (guest.driver._rx.posted, guest.driver._rx.errors) == (3 * 63, 3 * 63)
 
 
 def test_interrupts_stay_masked_while_frames_flow(guest: Guest) -> None:

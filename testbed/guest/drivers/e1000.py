@@ -118,7 +118,9 @@ class E1000Driver(TailQueue):
         config: E1000DriverConfig,
         ports: PortBus | None = None,
     ) -> None:
-        super().__init__(bus, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick)
+        super().__init__(
+            bus, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick, config.ring_size
+        )
         self._bus, self._ports, self._config, self.mtu = bus, ports, config, config.mtu
         self._buffer_bytes, self._bsize, self._bsex = _buffer_size(config.mtu)
         self._reset_device()
@@ -171,7 +173,7 @@ class E1000Driver(TailQueue):
         self._reset_device()
         self._rx.clear()
         self._tx.clear()
-        self._unposted, self._masked = 0, True
+        self._offered, self._masked = 0, True
         self._start()
 
     def stop(self) -> None:

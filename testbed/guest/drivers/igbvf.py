@@ -167,7 +167,9 @@ class IgbVfDriver(TailQueue):
         pause: Callable[[int], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(bus.registers, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick)
+        super().__init__(
+            bus.registers, (_TDT, _RDT), counters, counter_prefix, config.frames_per_kick, config.ring_size
+        )
         self._bus, self._config, self.mtu, self._pause = bus, config, config.mtu, pause
         self.mailbox = VfMailbox(bus.registers, pause, clock)
         self._buffer_kib = _buffer_kib(config.mtu)
@@ -235,15 +237,14 @@ class IgbVfDriver(TailQueue):
 
     def rx_inspect(self, inspector: Inspector, through: Burst, limit: int, now_ns: int) -> Arrived:
         """Take and check frames natively, a piece at a time."""
-        got, byte_count, foreign, requests, tail = self._rx.receive(inspector, through, limit, now_ns)
+        got, byte_count, foreign, requests = self._rx.receive(inspector, through, limit, now_ns)
+        if not requests:
+            self._offer()
         if not got:
             return Arrived(0, 0, 0)
         self._masked |= 1 << VECTOR_RECEIVE  # whoever takes its interrupt may be late
         self._counters.add(self._count["rx_frames"], got)
         self._counters.add(self._count["rx_bytes"], byte_count)
-        self._unposted += got - (len(through) if requests else 0)
-        if not requests:
-            self._offer(tail)
         return Arrived(got, foreign, requests)
 
     def handle_interrupt(self) -> bool:
@@ -361,7 +362,7 @@ class IgbVfDriver(TailQueue):
         """The PF's driver wants us to begin anew: what is in the rings is lost."""
         self._rx.clear()
         self._tx.clear()
-        self._unposted = 0
+        self._offered = 0
         self._bring_up()
 
     def _reset(self) -> bool:

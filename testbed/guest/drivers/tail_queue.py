@@ -12,12 +12,12 @@ from testbed.pci.access import RegisterBus
 
 _COUNTED: Final = ("tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_kicks", "rx_kicks")
 _REFILL_BATCH: Final = 16
-"""Buffers that are given back at a time: each time is a register write."""
+"""Buffers that are given back at a time, of a small ring half of them: each time is a register write."""
 
 
 class TailQueue(SteppedQueue):
     """A driver is one: its rings as `_rx` and `_tx`, where TDT and RDT are, and how many frames go with a
-    write of TDT.
+    write of TDT. `ring_size`: descriptors of each ring.
     """
 
     _rx: SlotRxDriver
@@ -30,11 +30,14 @@ class TailQueue(SteppedQueue):
         counters: Counters,
         counter_prefix: str,
         frames_per_kick: int,
+        ring_size: int,
     ) -> None:
         self._tails, self._tail_offsets, self._frames_per_kick = registers, tail_offsets, frames_per_kick
         self._counters = counters
         self._count = {what: f"{counter_prefix}.{what}" for what in _COUNTED}
-        self._unposted = 0
+        self._batch = min(_REFILL_BATCH, ring_size // 2)
+        self._offered = 0
+        """Of the buffers that were given back, those that the device knows of."""
 
     @property
     def queues(self) -> tuple[Self]:
@@ -75,17 +78,20 @@ class TailQueue(SteppedQueue):
         if count:
             self._counters.add(self._count["rx_frames"], count)
             self._counters.add(self._count["rx_bytes"], burst.byte_count)
+        else:
+            self._offer()  # what was bad has been given back
         return count
 
     def rx_refill(self, burst: Burst) -> None:
         """Give the buffers of a collected burst back; RDT is written for a batch of them."""
-        self._unposted += self._rx.taken
-        self._offer(self._rx.post())
+        self._rx.post()
+        self._offer()
         burst.clear()
 
-    def _offer(self, tail: int) -> None:
+    def _offer(self) -> None:
         """Write RDT where a batch of buffers has come together."""
-        if self._unposted >= _REFILL_BATCH:
-            self._tails.write32(self._tail_offsets[1], tail)
+        posted = self._rx.posted
+        if posted - self._offered >= self._batch:
+            self._tails.write32(self._tail_offsets[1], self._rx.tail)
             self._counters.add(self._count["rx_kicks"])
-            self._unposted = 0
+            self._offered = posted
