@@ -32,10 +32,14 @@ CONNECT_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class Outside:
-    """What a guest shares with back ends in other processes, and where they wake it."""
+    """What a guest shares with back ends in other processes, and where they wake it.
+
+    `pause` lets seconds pass, and hears Stop meanwhile.
+    """
 
     ram: SharedRam
     descriptors: Descriptors
+    pause: Callable[[float], None]
 
 
 class Spread(Protocol):
@@ -106,7 +110,7 @@ def _virtio_port(parts: NicParts, nic: VirtioNetEntry) -> VirtioPort:
     if not nic.vhost_user:
         return VirtioMmioPort(parts.vcpu, nic.mmio_gpa)
     assert parts.outside is not None
-    connection = connect_within(nic.vhost_user, CONNECT_SECONDS)
+    connection = connect_within(nic.vhost_user, CONNECT_SECONDS, parts.outside.pause)
     descriptors = parts.outside.descriptors
     port = VhostUserPort(
         connection,

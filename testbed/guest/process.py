@@ -132,7 +132,7 @@ class Guest:
             self._loop.wait_for,
             None
             if self._ram_file is None
-            else Outside(self._shared_ram(self._ram_file), self._loop.descriptors),
+            else Outside(self._shared_ram(self._ram_file), self._loop.descriptors, self._loop.wait_seconds),
             functions,
             # a network stack's frames are all moved by the first vCPU
             spread if self._threads and index not in self._joined else None,

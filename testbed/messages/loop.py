@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from testbed.errors import StopRequested
+from testbed.errors import MachineError, StopRequested
 from testbed.messages.control import PeerDied, Stop, ToProcess
 from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Inbox
@@ -78,19 +78,21 @@ class Loop:
         """Processes whose end was told: also in the middle of an action, which need not wait for them."""
         self.descriptors = Descriptors()
         """What wakes the loop beside doorbells and control messages; looked at whenever its sockets are."""
+        self.peers = Descriptors()
+        """The same, but never looked at within an action: what peers say changes what actions work on."""
         self._inbox, self._control, self._poll_ns, self._counters = inbox, control, poll_ns, counters
         self._clock = clock
-        self._sleeper = Sleeper()
-        self._inbox_bit = self._sleeper.add_socket(inbox.messages)
-        control.listen(self._sleeper)
-        self._descriptors_bit = self._sleeper.add_file(self.descriptors.fileno())
+        self._sleeper, self._napper = Sleeper(), Sleeper()
+        for sleeper in (self._sleeper, self._napper):
+            self._inbox_bit = sleeper.add_socket(inbox.messages)
+            control.listen(sleeper)
+            self._descriptors_bit = sleeper.add_file(self.descriptors.fileno())
+        self._peers_bit = self._sleeper.add_file(self.peers.fileno())
         self._files: dict[int, Watched] = {}
         self._held: deque[ToProcess] = deque()
         """Control messages that came while an action was waiting for something."""
         self._undrained = False
         """Messages that woke us may still be in the inbox."""
-        self._heard = False
-        """The last sleep ended by more than its deadline."""
         self._idle_since_ns = 0
         self._turns = 0
         self._looked_ns = -_SEEN_NS
@@ -100,8 +102,11 @@ class Loop:
     def watch_file(self, descriptor: int, item: Watched, action: Action) -> None:
         """Run an action when `item` is ready; whoever sleeps wakes when its descriptor can be read.
 
-        While `item` is not active nothing looks at either.
+        While `item` is not active nothing looks at either. Raises MachineError where there are too many.
         """
+        most = self._sleeper.room
+        if descriptor not in self._files and len(self._files) == most:
+            raise MachineError(f"a process sleeps on at most {most} files: spread them over several guests")
         self._files[descriptor] = item
         self.watch.add(item, action)
 
@@ -138,6 +143,7 @@ class Loop:
     def look(self) -> bool:
         """Take control messages and what descriptors have, never blocking, then tick; True: there was any."""
         taken = bool(self.descriptors) and self.descriptors.serve()
+        taken |= bool(self.peers) and self.peers.serve()
         while not self.stopping and (message := self._next_message()) is not None:
             taken = True
             if isinstance(message, Stop):
@@ -168,12 +174,16 @@ class Loop:
             if deadline_ns is not None and self._clock() >= deadline_ns:
                 return
 
+    def wait_seconds(self, seconds: float) -> None:
+        """Block the caller for so long, as `wait_for` does."""
+        self.wait_for(lambda: False, self._clock() + int(seconds * 1e9))
+
     def _nap(self, ready: Callable[[], bool], deadline_ns: int | None) -> None:
         """Sleep in the middle of an action: only bells are armed, for rings are not looked at here."""
         self._drain()
         self.watch.arm_bells()
         if not ready():
-            self._block(deadline_ns)
+            self._serve(self._block(self._napper, deadline_ns))
         self.watch.disarm_bells()
         self._hold_messages()
 
@@ -229,9 +239,10 @@ class Loop:
         self._counters.add("sleeps")
         files = [descriptor for descriptor, item in self._files.items() if item.active] if self._files else ()
         begun_ns = self._clock()
-        woken = self._block(self._wake_ns(), files)
+        found = self._block(self._sleeper, self._wake_ns(), files)
+        woken = self._serve(found)
         self.watch.disarm()
-        if woken or self.look() or self._heard:
+        if woken or self.look() or found:
             return
         now_ns = self._clock()
         if now_ns - begun_ns >= _LONG_NS:
@@ -245,22 +256,25 @@ class Loop:
         look_ns = self._looked_ns + _SEEN_NS
         return look_ns if due_ns is None else min(due_ns, look_ns)
 
-    def _block(self, deadline_ns: int | None, files: Sequence[int] = ()) -> bool:
-        """Block until a message, until a file can be read, or until the deadline.
-
-        True: a doorbell woke us, so there is work rather than news.
-        """
+    def _block(self, sleeper: Sleeper, deadline_ns: int | None, files: Sequence[int] = ()) -> int:
+        """Block until a message, until a file can be read, or until the deadline; return what it was."""
         timeout_ns = _FOREVER if deadline_ns is None else max(0, deadline_ns - self._clock())
         if trace:
             trace(events.SLEEP)
-        found = self._sleeper.sleep(timeout_ns, files)
-        self._heard = bool(found)
+        found = sleeper.sleep(timeout_ns, files)
         woken = bool(found & self._inbox_bit)
         if trace:
             trace(events.WAKE, events.WOKEN_BY_BELL if woken else events.WOKEN_BY_OTHER)
         self._undrained |= woken
+        return found
+
+    def _serve(self, found: int) -> bool:
+        """Run what descriptors have; True: they or a doorbell woke us, so there is work rather than news."""
+        woken = bool(found & self._inbox_bit)
         if found & self._descriptors_bit:
             woken |= self.descriptors.serve()
+        if found & self._peers_bit:
+            woken |= self.peers.serve()
         if woken:
             self._counters.add("bell.wakeups")
         return woken

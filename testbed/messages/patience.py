@@ -11,11 +11,16 @@ LOOK_SECONDS: Final = 0.01
 T = TypeVar("T")
 
 
-def awaited(look: Callable[[], T | None], seconds: float) -> T | None:
-    """Look again and again until there is something other than None or False; None: not within that time."""
+def awaited(
+    look: Callable[[], T | None], seconds: float, pause: Callable[[float], object] = time.sleep
+) -> T | None:
+    """Look again and again until there is something other than None or False; None: not within that time.
+
+    `pause` lets seconds pass in between; what it raises ends the waiting.
+    """
     deadline = time.monotonic() + seconds
     while (found := look()) is None or found is False:
         if time.monotonic() > deadline:
             return None
-        time.sleep(LOOK_SECONDS)
+        pause(LOOK_SECONDS)
     return found

@@ -9,7 +9,9 @@ import os
 import select
 import socket
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from testbed.spec.vhost_user import DESCRIPTORS_MAX
 
 PATH_BYTES_MAX: Final = 107
 """unix(7): sun_path has 108 bytes with the zero at its end."""
+_NOBODY_CAME: Final = frozenset({errno.EAGAIN, errno.ECONNABORTED, errno.EINTR})
+_NOBODY_LISTENS: Final = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN})
 
 
 class PeerSocket:
@@ -93,11 +97,16 @@ class Listener:
         return self._socket.fileno()
 
     def accept(self) -> PeerSocket | None:
-        """Return the next connection, None while there is none."""
+        """Return the next connection, None while there is none.
+
+        Raises MachineError where there is one that this process cannot have: it keeps waiting at the socket.
+        """
         try:
             return PeerSocket(self._socket.accept()[0])
-        except OSError:  # none, or one that is gone already
-            return None
+        except OSError as error:
+            if error.errno in _NOBODY_CAME:
+                return None
+            raise MachineError(f"a connection at {self.path} cannot be taken: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the socket and remove its file."""
@@ -106,19 +115,25 @@ class Listener:
 
 
 def connect(path: str) -> PeerSocket | None:
-    """Connect to a peer that listens; None where nobody does (now)."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        return None
+    """Connect to a peer that listens; None where nobody does (now). Raises MachineError where it must not."""
+    with ExitStack() as undo:
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            undo.callback(connection.close)
+            connection.connect(path)
+        except OSError as error:
+            if error.errno in _NOBODY_LISTENS:
+                return None
+            raise MachineError(f"there is no connection to {path}: {error.strerror}") from error
+        undo.pop_all()
     return PeerSocket(connection)
 
 
-def connect_within(path: str, seconds: float) -> PeerSocket:
-    """Connect to a peer, waiting for it to listen. Raises MachineError where it does not within that time."""
-    connection = awaited(lambda: connect(path), seconds)
+def connect_within(path: str, seconds: float, pause: Callable[[float], object] = time.sleep) -> PeerSocket:
+    """Connect to a peer, waiting for it to listen. Raises MachineError where it does not within that time,
+    and what `pause` raises, which lets so many seconds pass.
+    """
+    connection = awaited(lambda: connect(path), seconds, pause)
     if connection is None:
         raise MachineError(f"nobody listens at {path} within {seconds:g} s: start the back end first")
     return connection

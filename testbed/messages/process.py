@@ -110,3 +110,4 @@ class ThreadParts:
         self.inbox.close()
         self.order.close()
         self.loop.descriptors.close()
+        self.loop.peers.close()

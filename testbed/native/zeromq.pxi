@@ -151,6 +151,11 @@ cdef class Sleeper:
         self.fixed_n += 1
         return <uint64_t>1 << (self.fixed_n - 1)
 
+    @property
+    def room(self):
+        """Files that `sleep` can be given besides."""
+        return SLEEP_FILES_MAX - self.fixed_n
+
     def sleep(self, int64_t timeout_ns, files=()):
         """Block until something can be read, and return what, or 0 after the time (negative: never) or a signal.
 

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from testbed.errors import GuestError, PeerGone
+from testbed.errors import GuestError, MachineError, PeerGone
 from testbed.messages.descriptors import Descriptors, EventSignal
+from testbed.messages.loop import earliest
 from testbed.messages.peer_socket import Listener, PeerSocket, close_all, connect
 from testbed.native import Pinned
+from testbed.virtio.device import FaultSink
 from testbed.virtio.vhost_user.message import Assembler
 from testbed.virtio.vhost_user.net import VhostUserNet
 from testbed.virtio.vhost_user.session import OwnedEdge, Session
 
 RETRY_NS: Final = 50_000_000
-"""How long to wait before connecting again."""
+"""How long to wait before connecting again, or listening where the machine had nothing for a connection."""
 POLL_NS: Final = 1_000_000
 """How often to look at rings whose front end gave no descriptor to kick with."""
 _READS_MAX: Final = 128
@@ -50,13 +52,19 @@ class ExternalGuest:
         descriptors: Descriptors,
         path: str,
         listens: bool,
+        report: FaultSink,
         journal: Pinned | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Listen or begin to connect. Raises MachineError where the socket cannot be made."""
+        """Listen or begin to connect. Raises MachineError where the socket cannot be made.
+
+        report: told of connections that later do not come about for want of something of this machine's.
+        """
         self.device, self.path = device, path
         self._descriptors, self._kicks, self._journal = descriptors, _Kicks(descriptors), journal
-        self._clock, self._retry_ns = clock, clock()
+        self._clock, self._retry_ns, self._report = clock, clock(), report
+        self._deaf = False
+        """Nobody looks at the listener, which would be ready again and again."""
         self._peer: PeerSocket | None = None
         self._session: Session | None = None
         self._assembler = Assembler()
@@ -64,7 +72,7 @@ class ExternalGuest:
         if self._listener is not None:
             descriptors.add(self._listener.fileno(), self._accept)
         else:
-            self.tick()
+            self._try_again()
 
     @property
     def connected(self) -> bool:
@@ -75,17 +83,31 @@ class ExternalGuest:
         """Connect where it is time to; let go of a front end whose memory is gone."""
         if self._session is not None and self._session.lost:
             self._refuse(GuestError("protocol", "the front end cut short a file that it shares"))
-        if self._listener is None and self._peer is None and self._clock() >= self._retry_ns:
-            self._retry_ns = self._clock() + RETRY_NS
-            peer = connect(self.path)
-            if peer is not None:
-                self._begin(peer)
+        if self._waits and self._clock() >= self._retry_ns:
+            try:
+                self._try_again()
+            except MachineError as error:
+                self._report("socket", str(error))
+
+    @property
+    def _waits(self) -> bool:
+        """There is something to try again after a time."""
+        return self._deaf or (self._listener is None and self._peer is None)
+
+    def _try_again(self) -> None:
+        self._retry_ns = self._clock() + RETRY_NS
+        if self._listener is not None:
+            self._deaf = False
+            self._descriptors.add(self._listener.fileno(), self._accept)
+            return
+        peer = connect(self.path)
+        if peer is not None:
+            self._begin(peer)
 
     def deadline_ns(self) -> int | None:
         """Return when to look again though nothing wakes us, or None."""
-        if self._session is not None:
-            return self._clock() + POLL_NS if self._session.polls else None
-        return self._retry_ns if self._listener is None else None
+        polls = self._session is not None and self._session.polls
+        return earliest((self._clock() + POLL_NS if polls else None, self._retry_ns if self._waits else None))
 
     def close(self) -> None:
         """Let go of the front end and stop listening."""
@@ -96,7 +118,13 @@ class ExternalGuest:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        peer = self._listener.accept()
+        try:
+            peer = self._listener.accept()
+        except MachineError as error:
+            self._report("socket", str(error))
+            self._descriptors.discard(self._listener.fileno())
+            self._deaf, self._retry_ns = True, self._clock() + RETRY_NS
+            return
         if peer is None:
             return
         if self._peer is None:

@@ -145,7 +145,7 @@ class Vmm:
         path = entry.socket or f"{self._parts.run_dir}/{entry.name}.sock"
         journal = self._parts.segments.get(entry.journal)
         return ExternalGuest(
-            device, self._loop.descriptors, path, entry.listens, journal.pinned if journal else None
+            device, self._loop.peers, path, entry.listens, report, journal.pinned if journal else None
         )
 
     def _passthrough(self, entry: VmmEntry) -> Passthrough:

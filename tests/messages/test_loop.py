@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from testbed.errors import StopRequested
+from testbed.errors import MachineError, StopRequested
 from testbed.messages.control import Cancel, Collect, PeerDied, Ready, Stop, ToProcess
+from testbed.messages.descriptors import Descriptors
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import POLL_FOREVER
 from testbed.messages.loop import Action, Loop
@@ -394,6 +395,47 @@ def test_loop_wait_for_keeps_other_messages_in_order(wire: Wire, poll_ns: int) -
     assert bench.taken == [first, second]
 
 
+def test_loop_wait_for_leaves_peers_for_the_next_look(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    served: list[bytes] = []
+    bench.loop.peers.add(ours.fileno(), lambda: served.append(ours.recv(16)))
+    theirs.send(b"stop the ring")
+    looks = []
+
+    def ready() -> bool:
+        looks.append(bench.bell.armed)
+        if looks[-1]:
+            bench.doorbell.ring()
+        return len(looks) == 3
+
+    with ours, theirs:
+        bench.loop.wait_for(ready)
+        assert served == []
+        bench.loop.look()
+        bench.loop.peers.discard(ours.fileno())
+    assert served == [b"stop the ring"]
+
+
+def test_loop_wait_of_some_seconds_ends_in_time_or_with_stop(wire: Wire) -> None:
+    clock = TickingClock(MS_NS)
+    bench = Bench(wire, POLL_FOREVER, clock)
+    begun_ns = clock.now_ns
+    bench.loop.wait_seconds(0.5)
+    assert 500 * MS_NS <= clock.now_ns - begun_ns < 510 * MS_NS
+    wire.say(Stop())
+    with pytest.raises(StopRequested):
+        bench.loop.wait_seconds(3600)
+
+
+def test_loop_refuses_more_files_than_it_can_sleep_on(bench: Bench) -> None:
+    page = Pinned(bytearray(8))
+    most = bench.loop._sleeper.room
+    for descriptor in range(1000, 1000 + most):
+        bench.loop.watch_file(descriptor, WordChanges(page, 0), lambda: False)
+    with pytest.raises(MachineError, match=f"at most {most} files"):
+        bench.loop.watch_file(2000, WordChanges(page, 0), lambda: False)
+
+
 def test_loop_message_that_came_during_a_wait_keeps_it_awake(bench: Bench) -> None:
     def tick() -> None:
         bench.wire.say(Cancel(flow_id=1))
@@ -405,9 +447,11 @@ def test_loop_message_that_came_during_a_wait_keeps_it_awake(bench: Bench) -> No
     assert bench.counted() == (0, 0)
 
 
-def test_loop_sleeps_until_a_descriptor_has_something(bench: Bench) -> None:
+@pytest.mark.parametrize("which", ["descriptors", "peers"])
+def test_loop_sleeps_until_a_descriptor_has_something(bench: Bench, which: str) -> None:
     ours, theirs = socket.socketpair()
-    bench.loop.descriptors.add(ours.fileno(), lambda: bench.loop.runnable.update({bench._stop: None}))
+    descriptors: Descriptors = getattr(bench.loop, which)
+    descriptors.add(ours.fileno(), lambda: bench.loop.runnable.update({bench._stop: None}))
 
     def late() -> int | None:
         theirs.send(b"news")
@@ -416,7 +460,7 @@ def test_loop_sleeps_until_a_descriptor_has_something(bench: Bench) -> None:
     bench.loop.deadline = late
     with ours, theirs:
         bench.loop.run()
-        bench.loop.descriptors.discard(ours.fileno())
+        descriptors.discard(ours.fileno())
     assert bench.counted() == (1, 1)
 
 

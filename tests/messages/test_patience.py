@@ -1,5 +1,8 @@
 """Waiting for what nobody announces."""
 
+import pytest
+
+from testbed.errors import StopRequested
 from testbed.messages.patience import awaited
 
 
@@ -11,6 +14,14 @@ def test_first_thing_that_comes_is_returned() -> None:
 def test_zero_is_something_and_false_is_nothing() -> None:
     coming = iter((False, 0, 1))
     assert awaited(lambda: next(coming), 60) == 0
+
+
+def test_what_a_pause_raises_ends_the_waiting() -> None:
+    def pause(_seconds: float) -> None:
+        raise StopRequested
+
+    with pytest.raises(StopRequested):
+        awaited(lambda: None, 60, pause)
 
 
 def test_nothing_comes_in_time() -> None:

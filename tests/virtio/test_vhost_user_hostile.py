@@ -6,6 +6,7 @@ sent stays open.
 
 import os
 import random
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from testbed.errors import MachineError
 from testbed.spec import vhost_user as spec
 from testbed.spec.vhost_user import Request
 from testbed.virtio.vhost_user.message import FORMS
+from testbed.vmm.external import RETRY_NS, ExternalGuest
+from tests.support.files import no_descriptor_left
+from tests.support.recorders import ManualClock
 from tests.virtio.vhost_user_bench import (
     GPA,
     MEMORY_BYTES,
@@ -208,6 +213,41 @@ def test_a_full_eventfd_does_not_stop_the_back_end(attacker: FrontEnd) -> None:
     attacker.send(frame(1))
     attacker.bench.turn()
     assert attacker.received() == [frame(1)]
+
+
+def test_a_connection_for_which_nothing_is_left_is_taken_later_and_waited_for(
+    bench: BackEndBench, tmp_path: Path
+) -> None:
+    clock, path = ManualClock(), str(tmp_path / "t")
+    guest = ExternalGuest(bench.net, bench.descriptors, path, True, bench.faults, None, clock)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as front:
+        front.connect(path)
+        with no_descriptor_left():
+            assert bench.descriptors.serve()
+            assert not bench.descriptors.serve()  # it does not spin
+            assert bench.faults.reasons == ["socket"]
+            assert guest.deadline_ns() == clock.now_ns + RETRY_NS
+        guest.tick()
+        assert not guest.connected
+        clock.advance(RETRY_NS)
+        guest.tick()
+        assert bench.descriptors.serve()
+        assert guest.connected
+        assert guest.deadline_ns() is None
+    guest.close()
+
+
+def test_what_keeps_us_from_a_front_end_that_listens_is_told(bench: BackEndBench, tmp_path: Path) -> None:
+    clock, path = ManualClock(), tmp_path / "t" / "s"
+    guest = ExternalGuest(bench.net, bench.descriptors, str(path), False, bench.faults, None, clock)
+    path.parent.touch()
+    clock.advance(RETRY_NS)
+    guest.tick()
+    assert bench.faults.reasons == ["socket"]
+    assert guest.deadline_ns() == clock.now_ns + RETRY_NS
+    with pytest.raises(MachineError, match="Not a directory"):
+        ExternalGuest(bench.net, bench.descriptors, str(path), False, bench.faults)
+    guest.close()
 
 
 def test_a_second_front_end_is_turned_away(attacker: FrontEnd) -> None:

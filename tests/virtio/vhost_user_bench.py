@@ -84,7 +84,9 @@ class BackEndBench:
         self.net = VhostUserNet(config, self.counters, 0, self._changed, self.faults)
         self.echo = Echo(self.net, self.counters, 0)
         self.descriptors = Descriptors()
-        self.guest = ExternalGuest(self.net, self.descriptors, str(directory / "s"), True, journal)
+        self.guest = ExternalGuest(
+            self.net, self.descriptors, str(directory / "s"), True, self.faults, journal
+        )
 
     def _changed(self) -> None:
         self.echo.refresh()
