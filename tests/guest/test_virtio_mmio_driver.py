@@ -65,6 +65,18 @@ def test_port_start_waits_until_the_reset_is_done(device: Device, port: VirtioMm
     assert device.reads["Status"] == []
 
 
+def test_port_reset_that_is_never_done_is_told(device: Device, port: VirtioMmioPort) -> None:
+    device.reads["Status"] = [4] * 100_000
+    with pytest.raises(DeviceError, match=r"does not finish its reset, status 0x4"):
+        port.start(spec.DEVICE_ID_NET)
+
+
+def test_port_configuration_that_never_stands_still_is_told(device: Device, port: VirtioMmioPort) -> None:
+    device.reads["ConfigGeneration"] = list(range(100_000))
+    with pytest.raises(DeviceError, match="faster than it is read"):
+        port.config_bytes(0, 6)
+
+
 @pytest.mark.parametrize(("name", "value"), [("MagicValue", 0), ("Version", 1), ("DeviceID", 2)])
 def test_port_start_refuses_another_device(
     device: Device, port: VirtioMmioPort, name: str, value: int

@@ -138,7 +138,7 @@ class VhostUserPort:
 
     def hear(self) -> None:
         """The connection has something to read, unasked: only its end is expected. PeerGone where it is."""
-        data, _ = self._connection.receive(spec.HEADER.size)
+        data = self._receive(spec.HEADER.size)
         if data:
             raise DeviceError(f"the back end says {data.hex()}, unasked")
 
@@ -221,7 +221,16 @@ class VhostUserPort:
                     raise DeviceError(
                         f"the back end does not answer {request.name} within {ANSWER_SECONDS:g} s"
                     )
-                data += self._connection.receive(size_bytes - len(data))[0]
+                data += self._receive(size_bytes - len(data))
         except PeerGone as error:
             raise DeviceError(f"the back end hung up at {request.name}") from error
+        return data
+
+    def _receive(self, size_bytes: int) -> bytes:
+        """Return what the back end says; descriptors with it, which nothing here asks for, are closed."""
+        data, descriptors = self._connection.receive(size_bytes)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if descriptors:
+            raise DeviceError(f"the back end sends {len(descriptors)} descriptors, unasked")
         return data

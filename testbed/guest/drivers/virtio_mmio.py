@@ -5,10 +5,13 @@ Every access is a vCPU load or store; that it traps is nothing this file knows. 
 interface, shared memory regions, queue reset.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from testbed.errors import DeviceError
 from testbed.spec import virtio as spec
+
+_READS_MAX: Final = 10_000
+"""How often a device that is not ready is looked at."""
 
 
 class Accessor(Protocol):
@@ -40,8 +43,7 @@ class VirtioMmioPort:
                 f"no virtio device at {self._base:#x}: magic, version, id {found} instead of {wanted}"
             )
         self._write("Status", 0)
-        while self._read("Status"):  # §4.2.3.1: 0 reads back once the reset is done
-            pass
+        self._wait_for_reset()
         self._add_status(spec.STATUS_ACKNOWLEDGE)
         self._add_status(spec.STATUS_DRIVER)
 
@@ -91,11 +93,12 @@ class VirtioMmioPort:
 
     def config_bytes(self, offset: int, length_bytes: int) -> bytes:
         """Return bytes of the configuration space, read until its generation stands still (§2.5.1)."""
-        while True:
+        for _ in range(_READS_MAX):
             before = self._read("ConfigGeneration")
             data = bytes(self.config(offset + i, 1) for i in range(length_bytes))
             if self._read("ConfigGeneration") == before:
                 return data
+        raise DeviceError(f"the device at {self._base:#x} changes its configuration faster than it is read")
 
     def notify(self, queue: int) -> None:
         """Kick (§4.2.3.3)."""
@@ -111,6 +114,14 @@ class VirtioMmioPort:
     def needs_reset(self) -> bool:
         """Say whether the device has given up on this driver."""
         return bool(self._read("Status") & spec.STATUS_DEVICE_NEEDS_RESET)
+
+    def _wait_for_reset(self) -> None:
+        """§4.2.3.1: 0 reads back once the reset is done."""
+        for _ in range(_READS_MAX):
+            status = self._read("Status")
+            if not status:
+                return
+        raise DeviceError(f"the device at {self._base:#x} does not finish its reset, status {status:#x}")
 
     def _add_status(self, bit: int) -> None:
         self._status |= bit
