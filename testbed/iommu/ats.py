@@ -12,9 +12,11 @@ from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
 from testbed.spec import smmu_queues as q
+from testbed.spec.dma_area import INVALIDATE_TAG_BITS
 
 STU_BYTES: Final = PAGE_SIZE_BYTES
 INVALIDATE_TIMEOUT_NS: Final = 90_000_000_000
+_TAGS: Final = 1 << INVALIDATE_TAG_BITS
 """PCI Express §10.3: a device has 90 seconds to complete an invalidation."""
 
 
@@ -89,8 +91,7 @@ class AtsInvalidations:
 
     def issue(self, command: int) -> None:
         """Send the invalidation of a CMD_ATC_INV."""
-        self._tag += 1
-        tag = self._tag
+        self._tag = tag = (self._tag + 1) % _TAGS
         # Before it is sent: a device in the same process may acknowledge at once.
         invalidation = decode_invalidation(command, tag)
         self._outstanding[tag] = (self._clock_ns() + INVALIDATE_TIMEOUT_NS, invalidation.stream)

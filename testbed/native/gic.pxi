@@ -10,7 +10,7 @@ cdef extern from "cpu_interface.h" nogil:
         const uint8_t* lpi_config
         uint32_t lpi_configs
         bint inside
-    uint32_t GIC_LIST_REGISTERS
+    enum: GIC_LIST_REGISTERS
     uint32_t GIC_SPURIOUS
     uint16_t TRACE_ACKNOWLEDGED, TRACE_ENDED, TRACE_MUST_EXIT
     uint32_t GIC_HCR_TDIR_MASK
@@ -172,7 +172,7 @@ cdef class ListRegisters:
 
     cdef vcpu_page_t* at
     cdef Pinned page
-    cdef uint64_t stored[4]
+    cdef uint64_t stored[GIC_LIST_REGISTERS]
 
     def __init__(self, Pinned page not None, Py_ssize_t offset=0):
         self.page = page
@@ -185,7 +185,7 @@ cdef class ListRegisters:
         cdef uint32_t slot
         if load_u32(&at.ich_hcr) != GIC_HCR_EN_MASK or load_u32(&at.cntv_ctl):
             return False
-        for slot in range(4):
+        for slot in range(<uint32_t>GIC_LIST_REGISTERS):
             if load_u64(at.ich_lr + slot) != self.stored[slot]:
                 return False
         return True
@@ -220,13 +220,14 @@ cdef class ListRegisters:
         for value in list_registers:
             if slot == GIC_LIST_REGISTERS:
                 raise ValueError(f"there are {GIC_LIST_REGISTERS} list registers")
-            store_u64(self.at.ich_lr + slot, value)
+            self.stored[slot] = value
             slot += 1
         while slot < GIC_LIST_REGISTERS:
-            store_u64(self.at.ich_lr + slot, 0)
+            self.stored[slot] = 0
             slot += 1
-        for slot in range(4):
-            self.stored[slot] = load_u64(self.at.ich_lr + slot)
+        # what was stored is remembered here, not read back: the guest writes there, too
+        for slot in range(<uint32_t>GIC_LIST_REGISTERS):
+            store_u64(self.at.ich_lr + slot, self.stored[slot])
         store_u32(&self.at.ich_hcr, hcr)
         ich_update_status(self.at)
 

@@ -2,7 +2,7 @@
 #include "trace.h"
 
 #define POST_TRIES_MAX 100u /* only a guest that plays with `resident` needs more than a few */
-#define MOVING_LOADS_MAX 200000u /* a mover moves a few words; whoever leaves VPE_MOVING behind is not waited for */
+#define MOVING_LOADS_MAX 20000u /* in all the tries of one call: a mover moves a few words, and the counts are where the guest writes */
 
 static inline uint64_t bit_of(uint32_t n) { return 1ull << (n & 63); }
 static inline uint64_t set_bit(uint64_t *words, uint32_t n) {
@@ -35,10 +35,10 @@ int vpe_post(vpe_port_t *port, uint32_t n) {
 
 static uint32_t begun(const vpe_port_t *port) { return load_acquire(&port->page->vlpi_moves_begun); }
 
-/* Wait until no more than `mine` moves are under way; return how many were begun. */
-static uint32_t settled(const vpe_port_t *port, uint32_t mine) {
+/* Wait until no more than `mine` moves are under way, with at most `loads`, which are used up; return how many were begun. */
+static uint32_t settled(const vpe_port_t *port, uint32_t mine, uint32_t *loads) {
   uint32_t done = load_acquire(&port->page->vlpi_moves_done);
-  for (uint32_t i = 0; i < MOVING_LOADS_MAX && begun(port) != done + mine; i++) done = load_acquire(&port->page->vlpi_moves_done);
+  for (; *loads && begun(port) != done + mine; --*loads) done = load_acquire(&port->page->vlpi_moves_done);
   return done + mine;
 }
 
@@ -50,8 +50,9 @@ static bool undisturbed(const vpe_port_t *port, uint32_t moves) {
 
 bool vpe_take(vpe_port_t *port, uint32_t n) {
   bool taken = false;
+  uint32_t loads = MOVING_LOADS_MAX;
   for (uint32_t tries = 0; tries < POST_TRIES_MAX; tries++) {
-    uint32_t moves = settled(port, 0);
+    uint32_t moves = settled(port, 0, &loads);
     /* in both where the vPE is resident somewhere else than the ITS believes */
     taken |= clear_bit(port->page->vlpi_pending, n) != 0;
     taken |= clear_bit(port->table, n) != 0;
@@ -61,8 +62,9 @@ bool vpe_take(vpe_port_t *port, uint32_t n) {
 }
 
 bool vpe_is_pending(const vpe_port_t *port, uint32_t n) {
+  uint32_t loads = MOVING_LOADS_MAX;
   for (uint32_t tries = 0; tries < POST_TRIES_MAX; tries++) {
-    uint32_t moves = settled(port, 0);
+    uint32_t moves = settled(port, 0, &loads);
     if ((load_acquire(&port->page->vlpi_pending[n >> 6]) | load_acquire(&port->table[n >> 6])) & bit_of(n)) return true;
     if (undisturbed(port, moves)) return false;
   }
@@ -100,7 +102,8 @@ bool vpe_leave(vpe_port_t *port) {
   store_release(&port->page->resident, 0u);
   full_fence();
   move(port->page->vlpi_pending, port->table);
-  settled(port, 1); /* a refresh under way puts back what it has moved */
+  uint32_t loads = MOVING_LOADS_MAX;
+  settled(port, 1, &loads); /* a refresh under way puts back what it has moved */
   bool pending = move(port->page->vlpi_pending, port->table);
   end_move(port);
   return pending;

@@ -17,6 +17,7 @@ INVALIDATE_REQUEST: Final = Record(
     Field("substream", 16, 4, "NO_SUBSTREAM: translations of requests without PASID"),
     Field("size_log2", 20, 4, "naturally aligned around the address; 64: everything"),
 )  # fmt: skip
+INVALIDATE_TAG_BITS: Final = 32
 INVALIDATE_SLOTS: Final = 64
 
 DMA_AREA: Final = Record(

@@ -146,6 +146,20 @@ def test_what_is_taken_back_while_the_vpe_comes_and_goes_is_pending_nowhere() ->
     assert not bench.poster.is_pending(1)
 
 
+@pytest.mark.parametrize("word", ["vlpi_moves_begun", "vlpi_moves_done"])
+def test_counts_that_a_guest_has_scribbled_on_hold_nobody_up_for_long(word: str) -> None:
+    bench = Bench()
+    bench.words.store32(VCPU_PAGE.offset(word), 7)
+    for _ in range(300):
+        bench.poster.post(3)
+        assert bench.poster.take(3)
+        assert not bench.poster.take(3)
+    bench.scheduler.enter(0)
+    bench.poster.post(5)
+    assert bench.scheduler.leave()
+    assert bench.poster.take(5)
+
+
 def test_lpis_of_a_host() -> None:
     page = Pinned(bytearray(lpi.LPI_PAGE.size))
     port = LpiPort(page)
