@@ -117,7 +117,7 @@ def test_a_small_ring_goes_on_when_all_its_buffers_were_used(ring_size: int) -> 
 def test_a_device_that_reports_nothing_but_bad_frames_has_its_buffers_back(guest: Guest) -> None:
     bad = ring.RECEIVE.pack(status=ring.RX_STATUS_DD | ring.RX_STATUS_EOP, errors=ring.RX_ERROR_RXE)
     for laps in range(1, 4):
-        guest.driver._rx_ring.pinned.bytes_view()[:] = bad * 64
+        guest.driver._rx_ring.pinned.bytes_view()[: 64 * len(bad)] = bad * 64
         assert guest.receive() == []
         assert (guest.driver._rx.taken, guest.bus.seen["W", "RDT"]) == (0, laps)
     assert (guest.driver._rx.posted, guest.driver._rx.errors) == (3 * 63, 3 * 63)
