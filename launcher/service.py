@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 SOCKET_NAME: Final = "service"
 _CLOSE_SECONDS: Final = 1.0
-_REQUEST_BYTES: Final = 4096
+_REQUEST_BYTES: Final = 1 << 16
 _FOLLOW_SECONDS: Final = 0.02
 """Events are recorded for so long at a time: a busy process's ring holds few milliseconds."""
 
@@ -164,6 +164,8 @@ class Service:
         self._serving: set[asyncio.Task[None]] = set()
         self._captures: dict[CaptureSession, asyncio.Task[None]] = {}
         self._inspections = itertools.count(1)
+        self._recording = asyncio.Lock()
+        """Who has the trace rings."""
         self._answers: dict[type[Ps | Stats | Interrupts | Down], Callable[[], Awaitable[object]]] = {
             Ps: self._ps,
             Stats: self._stats,
@@ -198,7 +200,9 @@ class Service:
         assert task is not None
         self._serving.add(task)
         try:
-            with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
+            with contextlib.suppress(
+                ConnectionError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+            ):
                 request = msgspec.json.decode(await reader.readuntil(), type=Request)
                 if isinstance(request, Capture):
                     session = CaptureSession(self._run, reader, writer)
@@ -289,12 +293,14 @@ class Service:
         until = time.monotonic() + request.seconds
         sources = SOURCES.get(request.of, ANY)
         while time.monotonic() < until:
-            trace.begin()
-            try:
-                await asyncio.sleep(_FOLLOW_SECONDS)
-            finally:
-                trace.end()
-            if way := follow(names, trace.read()[0], sources):
+            async with self._recording:
+                trace.begin()
+                try:
+                    await asyncio.sleep(_FOLLOW_SECONDS)
+                finally:
+                    trace.end()
+                recorded = trace.read()[0]
+            if way := follow(names, recorded, sources):
                 return InterruptFollowed(steps_of(names, way))
         return InterruptFollowed([])
 

@@ -18,7 +18,7 @@ from tests.support.topologies import mistakes
         ("frames_per_kick: 0", "frames_per_kick: must be a whole number from 1 to 4096, not 0"),
         ("mtu: 16271", "mtu: must be a whole number from 68 to 16270, not 16271"),
         ("reset: bios", 'reset: must be one of io, memory, not "bios"'),
-        ("queue_pairs: 2", "queue_pairs: unknown key; the keys here are kind, mac, interpose, backend, mtu, ring_size, frames_per_kick, reset"),
+        ("queue_pairs: 2", "queue_pairs: unknown key; the keys here are kind, mac, interpose, backend, mtu, ring_size, frames_per_kick, throttle, reset"),
     ],
 )  # fmt: skip
 def test_e1000_mistakes(keys: str, line: str) -> None:
