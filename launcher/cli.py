@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import typer
 
 from launcher import cli_bench, cli_compare, cli_explain, cli_running, cli_vf, cli_why, linux_guest_cli
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, complain, write_json
 from testbed.errors import ConfigError, MachineError
 
@@ -32,10 +33,6 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure the testbed itself.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="A topology file (YAML).", show_default=False)]
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")]
 
 

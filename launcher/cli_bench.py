@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import typer
 
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, complain, write_json
+from launcher.result import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from launcher.spread import Spread
 
-EXPECTATION_FAILED = 1
 
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 AtLeast = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="Exit with 1 where the median of a figure is below."),
@@ -348,4 +345,4 @@ def _measure(
     problems = broken(bounds, measured.figures())
     complain(problems)
     if problems:
-        raise typer.Exit(EXPECTATION_FAILED)
+        raise typer.Exit(ExitCode.EXPECTATION_FAILED)

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli_bench import ending_as_the_run_did
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, complain, write_json, write_text
+from launcher.result import ExitCode
 
 if TYPE_CHECKING:
     from launcher.compare_result import Comparison, Settings
-
-EXPECTATION_FAILED = 1
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -77,7 +73,7 @@ def compare(
     if html:
         write_text(render(compared), html)
     problems = [*compared.problems, *_told(compared, before, within, json)]
-    raise typer.Exit(EXPECTATION_FAILED if problems else 0)
+    raise typer.Exit(ExitCode.EXPECTATION_FAILED if problems else 0)
 
 
 def _measured(settings: "Settings", table: bool, json: str) -> "Comparison":

@@ -5,12 +5,8 @@ from typing import Annotated, Literal
 import typer
 
 from launcher.cli_bench import ending_as_the_run_did
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, write_json, write_text
-
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, complain, write_json
 from testbed.errors import ConfigError, MachineError
 
@@ -17,10 +18,6 @@ NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """Exit codes of a shell for a program that cannot be run, or is not there."""
 Name = Annotated[str, typer.Argument(help="A running topology.", show_default=False)]
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 
 
 def add_commands(app: typer.Typer) -> None:

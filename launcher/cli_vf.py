@@ -8,16 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, write_json
 from launcher.problems import did_you_mean
 from testbed.errors import ConfigError
 
 vf = typer.Typer(help="Show and change virtual functions of a running topology.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A running topology.", show_default=False)]
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
 
 
 @vf.command("list")

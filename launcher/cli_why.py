@@ -5,13 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 from launcher.cli_bench import ending_as_the_run_did
+from launcher.options import Json
 from launcher.output import STDOUT, check_writable, write_json
-
-EXPECTATION_FAILED = 1
-Json = Annotated[
-    str,
-    typer.Option("--json", metavar="FILE", help="Write JSON there; - for standard output, and only that."),
-]
+from launcher.result import ExitCode
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -38,4 +34,4 @@ def why(
     write_json(seen, json)
     if json != STDOUT:
         console().print(why_table(seen))
-    raise typer.Exit(0 if seen.holds else EXPECTATION_FAILED)
+    raise typer.Exit(0 if seen.holds else ExitCode.EXPECTATION_FAILED)

@@ -13,7 +13,7 @@ import pytest
 ROOT: Final = Path(__file__).parents[1]
 FILES: Final = sorted(path for top in ("testbed", "launcher") for path in (ROOT / top).rglob("*.py"))
 
-L0: Final = frozenset({"address", "budget", "errors", "spec", "native"})
+L0: Final = frozenset({"address", "budget", "deadline", "errors", "spec", "native"})
 L1: Final = frozenset({"memory", "observe"})
 L2: Final = frozenset({"messages", "interrupts", "pci", "net"})
 DEVICE_SIDES: Final = frozenset(
@@ -24,6 +24,7 @@ DEVICE_SIDES: Final = frozenset(
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "address": frozenset(),
     "budget": frozenset(),
+    "deadline": frozenset(),
     "errors": frozenset(),
     "spec": frozenset({"address"}),
     "native": frozenset(),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from testbed.deadline import earliest
 from testbed.guest.drivers.igbvf import IgbVfDriver
 from testbed.guest.senders import Senders, VcpuSenders, Work
 from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, SteerWork, TimerWork
@@ -19,7 +20,6 @@ from testbed.guest.workloads.sender import Sender
 from testbed.guest.workloads.storm import StormWork
 from testbed.messages.control import Cancel, Collect, Expect, Expecting, FromProcess, Sent, Start, ToProcess
 from testbed.messages.entries import FlowEntry
-from testbed.messages.loop import earliest
 from testbed.native import FlowSink
 
 QUIET_NS = 500_000_000
@@ -59,8 +59,8 @@ class Flows:
         self._post: Callable[[Callable[[], None]], None] = _at_once
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
-        self._interrupts: dict[int, InterruptWork | StormWork] = {}
         """By flow, the NIC at which something of it arrives."""
+        self._interrupts: dict[int, InterruptWork | StormWork] = {}
         self._sending: dict[int, VcpuSenders] = {}
         for receiver in receivers:
             senders.join(receiver.lane)

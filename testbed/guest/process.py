@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Final
 
 from testbed.address import Gpa, Hpa
+from testbed.deadline import earliest
 from testbed.errors import StopRequested
 from testbed.guest.attacks import Attacks
 from testbed.guest.dma_faults import DmaFaults
@@ -33,7 +34,6 @@ from testbed.memory.host import HostMemory
 from testbed.messages.control import GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import vcpu_inbox
 from testbed.messages.entries import GuestEntry, ProcessPlan, TapEntry, VfEntry, VirtioNetEntry
-from testbed.messages.loop import earliest
 from testbed.messages.process import ProcessParts, ThreadParts, process_parts
 from testbed.native import Bell, Pinned, Tap, trace
 from testbed.observe.catalogue import vcpu_counters

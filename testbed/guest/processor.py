@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from testbed.deadline import earliest
 from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import PairPlace
@@ -24,7 +25,7 @@ from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.memory.guest import GuestMemory
 from testbed.messages.calls import Calls
 from testbed.messages.doorbell import Doorbell
-from testbed.messages.loop import Loop, earliest
+from testbed.messages.loop import Loop
 from testbed.native import Gate, Pinned, VirtualCpuInterface
 from testbed.observe.counters import Counters
 
@@ -110,7 +111,7 @@ class Secondary(Processor):
 
     def _own_deadline_ns(self) -> int | None:
         due = (self.deadline_ns(), self.senders.deadline_ns())
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
 
 class VcpuSpread:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from testbed.deadline import earliest
 from testbed.guest.drivers.driver import NetQueue
 from testbed.guest.interrupts import Interrupts
 from testbed.guest.timer import VirtualTimer
@@ -16,7 +17,6 @@ from testbed.guest.workloads.lane import Lane
 from testbed.guest.workloads.requester import Requester
 from testbed.guest.workloads.sender import Sender
 from testbed.guest.workloads.storm import StormWork
-from testbed.messages.loop import earliest
 
 Work = Sender | Requester | TimerWork | IpiWork | SteerWork | StormWork
 Action = Callable[[], bool]

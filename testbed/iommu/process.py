@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from testbed.deadline import earliest
 from testbed.iommu.ats import AtsInvalidation
 from testbed.iommu.attachment import Attachment
 from testbed.iommu.client import SharedArea
@@ -201,7 +202,7 @@ class Iommu:
         due = [service.deadline_ns() for service in self._rings]
         if len(self.smmu.ats):
             due.append(self._next_expiry_ns)
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()

@@ -5,16 +5,26 @@ way to reach the devices' translation caches; it owns no socket, thread or clock
 
 Advertised capabilities; whatever is not in this table reads as unsupported and cannot be configured:
 
-| Capability | Value | Where | | --- | --- | --- | | stage 1 | yes | IDR0.S1P | | stage 2, nested with stage
-1 | yes | IDR0.S2P | | table format | AArch64 only | IDR0.TTF | | granule | 4 KiB only | IDR5.GRAN4K | |
-endianness | little | IDR0.TTENDIAN | | output and input address size | 48 bits | IDR5.OAS | | StreamIDs |
-16 bits | IDR1.SIDSIZE | | SubstreamIDs | 16 bits | IDR1.SSIDSIZE | | stream table | linear and two-level |
-IDR0.ST_LEVEL | | CD table | linear and two-level | IDR0.CD2L | | ASID and VMID | 16 bits | IDR0.ASID16,
-IDR0.VMID16 | | ATS | full, not split-stage | IDR0.ATS, IDR0.NS1ATS | | fault models | terminate and stall |
-IDR0.STALL_MODEL | | termination | abort only | IDR0.TERM_MODEL | | stalled transactions | 64 |
-IDR5.STALL_MAX | | range invalidation, level hints | yes | IDR3.RIL | | hierarchical attribute disable | yes
-| IDR3.HAD | | command queue | up to 65536 entries | IDR1.CMDQS | | event queue | up to 32768 entries |
-IDR1.EVENTQS | | architecture | SMMUv3.1 | AIDR |
+    stage 1                          yes                    IDR0.S1P
+    stage 2, nested with stage 1     yes                    IDR0.S2P
+    table format                     AArch64 only           IDR0.TTF
+    granule                          4 KiB only             IDR5.GRAN4K
+    endianness                       little                 IDR0.TTENDIAN
+    output and input address size    48 bits                IDR5.OAS
+    StreamIDs                        16 bits                IDR1.SIDSIZE
+    SubstreamIDs                     16 bits                IDR1.SSIDSIZE
+    stream table                     linear and two-level   IDR0.ST_LEVEL
+    CD table                         linear and two-level   IDR0.CD2L
+    ASID and VMID                    16 bits                IDR0.ASID16, IDR0.VMID16
+    ATS                              full, not split-stage  IDR0.ATS, IDR0.NS1ATS
+    fault models                     terminate and stall    IDR0.STALL_MODEL
+    termination                      abort only             IDR0.TERM_MODEL
+    stalled transactions             64                     IDR5.STALL_MAX
+    range invalidation, level hints  yes                    IDR3.RIL
+    hierarchical attribute disable   yes                    IDR3.HAD
+    command queue                    up to 65536 entries    IDR1.CMDQS
+    event queue                      up to 32768 entries    IDR1.EVENTQS
+    architecture                     SMMUv3.1               AIDR
 
 Not modelled: EL2 and Secure stream worlds, PRI, ATOS, MSIs of the SMMU itself, hardware update of table
 flags, broadcast TLB maintenance, VMID wildcards, attribute overrides, MPAM, performance monitors.

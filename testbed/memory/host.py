@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from testbed.address import PAGE_SIZE_BYTES, Hpa
 from testbed.errors import MachineError, MemoryFault
-from testbed.memory.access import ACCESS_SIZES_BYTES, MemoryAccess, memory_fault
+from testbed.memory.access import MemoryAccess, memory_fault
 from testbed.memory.segment import Segment
 from testbed.native import HostMap
 
@@ -69,41 +69,6 @@ class HostMemory:
         fault = self.host_map.store(address, size_bytes, value)
         if fault < 0:
             raise memory_fault(fault, address, size_bytes)
-
-
-class ByteMemory:
-    """`MemoryAccess` over one piece of private memory that begins at `base`: registers' backing store,
-    stand-in for RAM in tests.
-    """
-
-    def __init__(self, base: int, size_bytes: int) -> None:
-        self.base = base
-        self.data = bytearray(size_bytes)
-
-    def view(self, address: int, length_bytes: int) -> memoryview:
-        """Return a range as one piece."""
-        start = address - self.base
-        if length_bytes < 0 or start < 0 or start + length_bytes > len(self.data):
-            raise MemoryFault(address, length_bytes)
-        return memoryview(self.data)[start : start + length_bytes]
-
-    def read(self, address: int, length_bytes: int) -> bytes:
-        """Return a copy of a range."""
-        return bytes(self.view(address, length_bytes))
-
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Write a range."""
-        self.view(address, memoryview(data).nbytes)[:] = data
-
-    def load(self, address: int, size_bytes: int) -> int:
-        """Return a little-endian value."""
-        assert size_bytes in ACCESS_SIZES_BYTES
-        return int.from_bytes(self.view(address, size_bytes), "little")
-
-    def store(self, address: int, size_bytes: int, value: int) -> None:
-        """Store a little-endian value."""
-        assert size_bytes in ACCESS_SIZES_BYTES
-        self.view(address, size_bytes)[:] = value.to_bytes(size_bytes, "little")
 
 
 class FrameAllocator:

@@ -13,7 +13,7 @@ look sends a message to a socket that is being polled; so does a control message
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from testbed.errors import MachineError, StopRequested
@@ -284,12 +284,3 @@ class Loop:
         if self._undrained:
             self._inbox.drain()
             self._undrained = False
-
-
-def earliest(times_ns: Iterable[int | None]) -> int | None:
-    """Return the first of deadlines, None where there is none."""
-    first = None
-    for at_ns in times_ns:
-        if at_ns is not None and (first is None or at_ns < first):
-            first = at_ns
-    return first

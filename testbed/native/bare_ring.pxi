@@ -23,7 +23,7 @@ cdef class BareRing:
         return bare_bytes(size, frame_bytes)
 
     def __init__(self, Pinned shared, uint32_t size, uint32_t frame_bytes):
-        if not 0 < size <= 32768 or size & (size - 1) or frame_bytes < FLOW_FRAME_BYTES_MIN:
+        if not 0 < size <= VIRTIO_QUEUE_SIZE_MAX or size & (size - 1) or frame_bytes < FLOW_FRAME_BYTES_MIN:
             raise ValueError(f"a bare ring of {size} entries for frames of {frame_bytes} bytes: a power of two, {FLOW_FRAME_BYTES_MIN} bytes")
         _at(shared, 0, bare_bytes(size, frame_bytes))
         self.shared, self.size, self.frame_bytes = shared, size, frame_bytes

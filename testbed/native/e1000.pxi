@@ -9,6 +9,7 @@ cdef extern from "e1000_ring.h":
         int fault
 
 cdef extern from "layouts.h":
+    enum: E1000_RING_DESCRIPTORS_MAX
     ctypedef struct e1000_statistics_t:
         uint64_t mpc
 
@@ -239,7 +240,7 @@ cdef class E1000TxDriver(SlotTxDriver):
     cdef slot_tx q
 
     def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
-        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, 65528)
+        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, E1000_RING_DESCRIPTORS_MAX)
         self._open(&self.q, &e1000_tx_kind, ring, slots)
 
 
@@ -247,7 +248,7 @@ cdef class E1000RxDriver(SlotRxDriver):
     """The receive ring of an 82540EM's driver."""
 
     def __init__(self, Pinned ring, Pinned slots, uint64_t slots_gpa, uint32_t size, uint32_t slot_bytes):
-        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, 65528)
+        _place_slots(&self.q.r, ring, slots, slots_gpa, size, slot_bytes, E1000_RING_DESCRIPTORS_MAX)
         self._open(&e1000_rx_kind, ring, slots)
 
 

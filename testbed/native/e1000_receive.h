@@ -10,7 +10,7 @@ struct e1000_receive {
   struct e1000_ring ring;
   struct e1000_filter filter;
   uint32_t buffer_bytes;   /* RCTL.BSIZE, BSEX */
-  bool long_frames, bad_frames, strip_fcs, strip_tag; /* RCTL.LPE, SBP, SECRC; CTRL.VME */
+  bool long_frames, strip_fcs, strip_tag; /* RCTL.LPE, SECRC; CTRL.VME */
   bool check_ip, check_tu, check_ipv6;                /* RXCSUM.IPOFLD, TUOFLD, IPV6OFL */
   uint8_t packet_checksum_start;                      /* RXCSUM.PCSS */
   uint32_t threshold_shift;                           /* RCTL.RDMTS: free <= size >> shift */

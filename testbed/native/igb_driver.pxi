@@ -11,7 +11,7 @@ cdef extern from "igb_driver.h":
     uint32_t igb_tx_deliver(igb_tx_driver*, const burst*, uint32_t, int32_t, uint8_t*, uint32_t, igb_tx_taken*) nogil
 
 cdef extern from "layouts.h":
-    enum: VIRTIO_NET_FRAME_BYTES_MAX
+    enum: VIRTIO_NET_FRAME_BYTES_MAX, IGB_RING_DESCRIPTORS_MAX
 
 
 cdef class IgbTxDriver(SlotTxDriver):
@@ -24,7 +24,7 @@ cdef class IgbTxDriver(SlotTxDriver):
         self.whole = NULL
 
     def __init__(self, Pinned ring, Pinned slots, uint64_t slots_iova, uint32_t size, uint32_t slot_bytes):
-        _place_slots(&self.q.tx.r, ring, slots, slots_iova, size, slot_bytes, 32768)
+        _place_slots(&self.q.tx.r, ring, slots, slots_iova, size, slot_bytes, IGB_RING_DESCRIPTORS_MAX)
         if self.q.reports == NULL:
             self.q.reports = <uint32_t*>calloc(size, sizeof(uint32_t))
         if self.whole == NULL:
@@ -54,5 +54,5 @@ cdef class IgbRxDriver(SlotRxDriver):
     """The receive ring of a driver of an 82576 or one of its functions."""
 
     def __init__(self, Pinned ring, Pinned slots, uint64_t slots_iova, uint32_t size, uint32_t slot_bytes):
-        _place_slots(&self.q.r, ring, slots, slots_iova, size, slot_bytes, 32768)
+        _place_slots(&self.q.r, ring, slots, slots_iova, size, slot_bytes, IGB_RING_DESCRIPTORS_MAX)
         self._open(&igb_rx_kind, ring, slots)

@@ -74,7 +74,7 @@ cdef class VpePort:
 
     def __init__(self, Pinned page not None, Pinned table not None, uint32_t processor=0):
         self.page, self.table = page, table
-        self.port.page = <vcpu_page_t*>_at(page, 0, 4096)
+        self.port.page = <vcpu_page_t*>_at(page, 0, sizeof(vcpu_page_t))
         self.port.table = <uint64_t*>_at(table, 0, LPI_VLPI_WORDS * 8)
         self.port.processor = processor
 
@@ -126,7 +126,7 @@ cdef class LpiPort:
 
     def __init__(self, Pinned page not None):
         self.page = page
-        self.lpis = <lpi_page_t*>_at(page, 0, 4096)
+        self.lpis = <lpi_page_t*>_at(page, 0, sizeof(lpi_page_t))
 
     def raise_lpi(self, uint32_t n):
         """Raise one; True: the processor sleeps, send one message."""

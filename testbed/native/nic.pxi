@@ -1,6 +1,7 @@
 """The data side of an 82576: the engine that moves frames, the state of its switch, and the wire."""
 
 cdef extern from "layouts.h" nogil:
+    enum: WIRE_FRAME_BYTES_MAX
     ctypedef struct igb_statistics_t:
         uint64_t tsctc
     ctypedef struct igb_pool_statistics_t:
@@ -441,7 +442,7 @@ cdef class WireSender:
 
     def put(self, const uint8_t[::1] frame not None, uint64_t now_ns):
         """Put a frame on the wire and publish it; False where there is no room."""
-        if frame.shape[0] > 9740:
+        if frame.shape[0] > WIRE_FRAME_BYTES_MAX:
             raise ValueError(f"a frame of {frame.shape[0]} bytes does not go on a wire")
         if not wire_put(&self.wire, &frame[0], frame.shape[0], now_ns):
             return False

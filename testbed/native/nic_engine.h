@@ -90,7 +90,6 @@ struct nic_memo { uint64_t destination, source; uint32_t key, to; bool permitted
 
 struct nic_engine {
   uint8_t *sram;
-  uint32_t sram_bytes;
   struct nic_switch sw;
   struct nic_rss rss;
   struct nic_offloads offloads;

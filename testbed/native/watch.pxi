@@ -55,9 +55,6 @@ cdef class SharedWords:
     def __init__(self, Pinned page):
         self.page = page
 
-    def load16(self, Py_ssize_t offset):
-        return load_acquire_u16(_at(self.page, offset, 2))
-
     def store16(self, Py_ssize_t offset, uint16_t value):
         store_release_u16(_at(self.page, offset, 2), value)
 
@@ -117,28 +114,12 @@ cdef bint _word_arm(void* what) noexcept nogil:
     full_fence()
     return _word_ready(what)
 
-cdef bint _mask_ready(void* what) noexcept nogil:
-    cdef MaskState* m = <MaskState*>what
-    cdef uint32_t i
-    for i in range(m.words_n):
-        if load_acquire_u64(m.words + i):
-            return True
-    return False
-
-cdef bint _mask_arm(void* what) noexcept nogil:
-    full_fence()
-    return _mask_ready(what)
-
 cdef void _nothing(void* what) noexcept nogil:
     pass
 
 cdef struct WordState:
     uint32_t* word
     uint32_t seen
-
-cdef struct MaskState:
-    uint64_t* words
-    uint32_t words_n
 
 
 cdef class Watched:
@@ -192,36 +173,6 @@ cdef int _add_bits(list found, uint64_t word, uint32_t base) except -1:
         if word >> low & 1:
             found.append(base + low)
     return 0
-
-
-cdef class MaskSet(Watched):
-    """Words of which any bit set means work (pending interrupts)."""
-
-    cdef MaskState state
-    cdef Pinned page
-
-    def __init__(self, Pinned page, Py_ssize_t offset, uint32_t words):
-        self.page = page
-        self.state.words = <uint64_t*>_at(page, offset, 8 * words)
-        self.state.words_n = words
-        self.w = watched(&self.state, _mask_ready, _mask_arm, _nothing, True)
-
-    def take(self, uint32_t words):
-        """Clear every set bit of the first `words` words; return their numbers."""
-        cdef list found = []
-        cdef uint32_t i
-        for i in range(min(words, self.state.words_n)):
-            if load_acquire_u64(self.state.words + i):
-                _add_bits(found, fetch_and_u64(self.state.words + i, 0), 64 * i)
-        return found
-
-    def bits(self, uint32_t first_word):
-        """Return the numbers of the bits set from word `first_word` on, counted from there."""
-        cdef list found = []
-        cdef uint32_t i
-        for i in range(first_word, self.state.words_n):
-            _add_bits(found, load_acquire_u64(self.state.words + i), 64 * (i - first_word))
-        return found
 
 
 cdef extern from *:
@@ -284,9 +235,6 @@ cdef class Watch:
                 del self.keys[i]
                 self._retable()
                 return
-
-    def discard_bell(self, Bell bell):
-        self.bells = [b for b in self.bells if b is not bell]
 
     cdef bint _any_ready(self) noexcept nogil:
         cdef Py_ssize_t i

@@ -4,14 +4,9 @@
 #include <errno.h>
 #include <time.h>
 
-enum { ZMQ_DONTWAIT = 1, ZMQ_FD = 14, ZMQ_EVENTS = 15, ZMQ_POLLIN = 1 };
+enum { ZMQ_DONTWAIT = 1, ZMQ_FD = 14, ZMQ_EVENTS = 15, ZMQ_POLLIN = 1, ZMQ_POLLOUT = 2 };
 
 #define NS_PER_SECOND 1000000000ll
-
-int zeromq_send(const zeromq *z, void *socket) {
-  if (z->send(socket, NULL, 0, ZMQ_DONTWAIT) >= 0) return 1;
-  return z->error() == EAGAIN ? 0 : -z->error();
-}
 
 int zeromq_drain(const zeromq *z, void *socket, int most) {
   int taken = 0;
@@ -24,6 +19,19 @@ static int int_option(const zeromq *z, void *socket, int option) {
   int value;
   size_t size = sizeof(value);
   return z->getsockopt(socket, option, &value, &size) < 0 ? -z->error() : value;
+}
+
+/* A send looks at most once in some milliseconds whether the other side has taken anything, and says "full" meanwhile, though all may be
+ * taken: a message lost then is one that nobody is woken by. Asking for ZMQ_EVENTS makes it look. */
+int zeromq_send(const zeromq *z, void *socket) {
+  for (int tries = 0; tries < 2; tries++) {
+    if (z->send(socket, NULL, 0, ZMQ_DONTWAIT) >= 0) return 1;
+    if (z->error() != EAGAIN) return -z->error();
+    int events = int_option(z, socket, ZMQ_EVENTS);
+    if (events < 0) return events;
+    if (!(events & ZMQ_POLLOUT)) return 0;
+  }
+  return 0;
 }
 
 int zeromq_readable(const zeromq *z, void *socket) {

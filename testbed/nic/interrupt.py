@@ -23,7 +23,6 @@ RXDW: Final = mask("ICR", "RXDW")
 RX_MISS: Final = mask("ICR", "RX_MISS")
 MAILBOX: Final = mask("ICR", "SWMB")
 OUT_OF_SYNC: Final = mask("ICR", "DOUTSYNC")
-RESET_ASSERTED: Final = mask("ICR", "DRSTA")
 _ALL: Final = sum(bits.mask for bits in igb.REGISTERS["ICR"].bits)
 _VECTORS: Final = mask("EIMS", "VECTOR")
 _OF_A_VF: Final = (1 << igb.VF_VECTORS) - 1

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from testbed.address import Bdf
+from testbed.deadline import earliest
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.memory.host import HostMemory
 from testbed.messages.control import GuestReport, PeerDied, ToProcess
@@ -219,7 +220,7 @@ class Nic:
         due += [window.deadline_ns() for window in self.windows]
         if self.wire is not None:
             due.append(time.monotonic_ns() + LOOK_NS)
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def _control(self, message: ToProcess) -> None:
         """Without its host's IOMMU it reaches no memory: it leaves the wire, so that the other end knows."""

@@ -191,31 +191,6 @@ class SwitchState:
         return self.mode in (QueueMode.POOLS, QueueMode.POOLS_RSS)
 
 
-class ControlSide(Protocol):
-    """What the data side tells the control side, once a burst; `queues` are bit masks."""
-
-    @property
-    def state(self) -> SwitchState:
-        """What the registers say now."""
-        ...
-
-    def received(self, queues: int) -> None:
-        """Descriptors of these receive queues were written back: the cause that IVAR gives them."""
-        ...
-
-    def transmitted(self, queues: int) -> None:
-        """Descriptors with RS of these transmit queues were written back."""
-        ...
-
-    def spoofed(self, queue: int, frames: int) -> None:
-        """Frames of a transmit queue were dropped by the anti-spoof checks (§7.10.3.9): WVBR, SSVPC, ICR."""
-        ...
-
-    def dropped(self, queue: int, frames: int) -> None:
-        """Frames for a receive queue were dropped for want of descriptors (§8.10 RQDPC, §8.18 RNBC)."""
-        ...
-
-
 class DataSide(Protocol):
     """What the control side tells the data side."""
 

@@ -17,7 +17,6 @@ directly. The contract:
 Not modelled: completions out of order, splitting by maximum payload size, message TLPs beyond MSI.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from testbed.native import DmaRequester
@@ -52,15 +51,3 @@ class RingPort:
         """Publish what was posted."""
         if self.ring.submit():
             self._bell.ring()
-
-
-class ImmediatePort:
-    """A port whose requests are served in this process: all that can be done is done on return."""
-
-    def __init__(self, ring: DmaRequester, serve: Callable[[], object]) -> None:
-        self.ring, self._serve = ring, serve
-
-    def submit(self) -> None:
-        """Publish what was posted and have it served."""
-        if self.ring.submit():
-            self._serve()

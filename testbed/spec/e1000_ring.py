@@ -34,6 +34,8 @@ DATA: Final = Record(
 )  # fmt: skip
 
 DESC_BYTES: Final = 16
+DESCRIPTORS_MAX: Final = 65528
+"""§13.4.27, §13.4.38: the length has 13 bits and counts in 128 bytes."""
 LENGTH_BITS: Final = 20
 LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
 DTYP_SHIFT: Final = 20

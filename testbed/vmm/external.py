@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from testbed.deadline import earliest
 from testbed.errors import GuestError, MachineError, PeerGone
 from testbed.messages.descriptors import Descriptors, EventSignal
-from testbed.messages.loop import earliest
 from testbed.messages.peer_socket import Listener, PeerSocket, close_all, connect
 from testbed.native import Pinned
 from testbed.virtio.device import FaultSink

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from testbed.deadline import earliest
 from testbed.errors import ConfigError
 from testbed.messages.control import CaptureStarted, CaptureStopped, FromProcess, StartCapture
 from testbed.messages.entries import (
@@ -114,7 +115,7 @@ class Interposers:
         """Return when `tick` must run even if nothing happens, or None."""
         if any(capture.ended for _, capture in self._live.values()):
             return self._clock()
-        return min((c.due_ns for c in self._all() if c.due_ns is not None), default=None)
+        return earliest(c.due_ns for c in self._all())
 
     def close(self) -> None:
         """End every capture: its file is whole."""

@@ -71,10 +71,6 @@ class ItsDriver(ItsSoftware):
 
     # vPEs
 
-    def allocate_vpt(self) -> int:
-        """Return a zeroed virtual pending table."""
-        return self._allocate(VPT_BYTES)
-
     def map_vpe(self, vpt: int) -> int:
         """Make a vPE of a virtual pending table; return its vPEID."""
         vpe = self._vpes

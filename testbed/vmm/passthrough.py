@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from testbed.address import PAGE_SIZE_BYTES, align_up
+from testbed.deadline import earliest
 from testbed.errors import MachineError
 from testbed.memory.host import FrameAllocator
 from testbed.memory.segment import Segment
@@ -187,7 +188,7 @@ class Passthrough:
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do."""
         due = (driver.deadline_ns() for driver in self.nics)
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def on_timer(self, now_ns: int) -> None:
         """Do what is due."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from testbed.deadline import earliest
 from testbed.errors import ConfigError, DeviceError
 from testbed.net.mac import format_mac
 from testbed.pci.access import MsiMessage, RegisterBus, SizedBus
@@ -238,7 +239,7 @@ class PfDriver:
     def deadline_ns(self) -> int | None:
         """Return when `on_timer` has something to do, or None."""
         due = () if self.gone else (self._mailbox.deadline_ns(), self._deaf_until_ns)
-        return min((at for at in due if at is not None), default=None)
+        return earliest(due)
 
     def on_timer(self, now_ns: int) -> bool:
         """Do what is due; say whether anything was."""

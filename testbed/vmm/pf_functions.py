@@ -57,7 +57,6 @@ class VfDriverState:
     all_multicast: bool = False
     frame_max_bytes: int = 0
     """Longest frame, header and FCS counted; 0: the usual 1518."""
-    further_macs: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
+from testbed.deadline import earliest
 from testbed.e1000.device import E1000
 from testbed.memory.segment import Segment
 from testbed.messages.control import (
@@ -36,7 +37,6 @@ from testbed.messages.entries import (
     VirtioNetEntry,
     VmmEntry,
 )
-from testbed.messages.loop import earliest
 from testbed.messages.process import ProcessParts, process_parts
 from testbed.native import Bell, Pinned
 from testbed.net.bridge import Bridge

@@ -3,9 +3,9 @@
 import pytest
 
 from testbed.memory import walk
-from testbed.memory.host import ByteMemory
 from testbed.memory.walk import Fault, FaultKind, Permission, Stage, Translation
 from tests.memory.walk_tables import byte_memory, chain
+from tests.support.byte_memory import ByteMemory
 
 PAGE_DESC = 0b11
 BLOCK_DESC = 0b01

@@ -1,7 +1,8 @@
 """Tables laid out by hand for walk tests, with numbers typed here and not taken from the package."""
 
-from testbed.memory.host import ByteMemory, HostMemory
+from testbed.memory.host import HostMemory
 from testbed.memory.segment import Segment
+from tests.support.byte_memory import ByteMemory
 
 HPA = 0x100_0000_0000
 PAGE = 4096

@@ -17,7 +17,6 @@ from testbed.native import (
     Bell,
     Burst,
     FrameStore,
-    MaskSet,
     Pinned,
     SharedWords,
     Watch,
@@ -318,9 +317,6 @@ def test_item_that_was_discarded_is_not_looked_at(page: Pinned) -> None:
     seen.watch.discard(seen.items["a"])
     seen.watch.discard(seen.items["a"])
     assert seen.watch.ready() == ["b"]
-    seen.watch.discard_bell(seen.bell)
-    seen.watch.arm_bells()
-    assert not seen.bell.armed
 
 
 def test_watch_over_nothing_sleeps(page: Pinned) -> None:
@@ -340,16 +336,3 @@ def test_watched_ring_is_armed_and_disarmed_with_the_watch() -> None:
     assert watch.ready() == ["ring"]
     assert not watch.arm()
     assert rig.split.used_flags == 1
-
-
-def test_set_bits_are_work(page: Pinned) -> None:
-    words, mask = SharedWords(page), MaskSet(page, 256, 4)
-    assert not mask.ready
-    words.set_bits64(256 + 8, 1 << 63 | 1 << 5)
-    words.set_bits64(256 + 24, 1)
-    assert (mask.ready, mask.arm()) == (True, True)
-    assert mask.bits(1) == [5, 63, 128]
-    assert mask.take(2) == [69, 127]
-    assert mask.bits(0) == [192]
-    assert mask.take(4) == [192]
-    assert (mask.ready, mask.arm()) == (False, False)

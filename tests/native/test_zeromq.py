@@ -70,6 +70,14 @@ def test_message_to_a_full_queue_is_refused_at_once(pair: Pair) -> None:
     assert sent == 65  # what may wait at each end of an inproc connection
 
 
+def test_queue_that_was_emptied_is_not_taken_for_a_full_one(pair: Pair) -> None:
+    refused = 0
+    for _ in range(500):  # much faster than a send looks for what was taken
+        refused += not pair.sender.notify()
+        pair.taker.drain(8)
+    assert refused == 0
+
+
 def test_closed_socket_is_used_no_more(pair: Pair) -> None:
     sleeper = Sleeper()
     sleeper.add_socket(pair.taker)

@@ -6,12 +6,12 @@ import pytest
 
 from testbed.native import NicEngine, Pinned
 from testbed.nic.data import NicData
-from testbed.pci.dma import ImmediatePort
 from testbed.spec import dma_request as dma
 from testbed.spec import igb, igb_vf
 from testbed.spec import igb_ring as ring
 from testbed.spec.igb import mask
 from testbed.spec.nic_counters import NIC_POOL
+from tests.support.immediate_port import ImmediatePort
 from tests.support.nic_bench import RING_SLOTS, Iommu, RxRing, Served, TxRing, frame
 from tests.support.nic_machine import MAC, NicMachine
 from tests.support.strict_memory import StrictMemory

@@ -122,6 +122,11 @@ def test_descriptor_layout(record: object, places: dict[str, int]) -> None:
     assert record.size == 16
 
 
+def test_longest_ring() -> None:
+    # §13.4.27: 13 bits, in units of 128 bytes of 16-byte descriptors.
+    assert (e1000_ring.DESC_BYTES, e1000_ring.DESCRIPTORS_MAX) == (16, 8 * 8191)
+
+
 def test_descriptor_bits() -> None:
     # Tables 3-10, 3-15, 3-18, 3-20, 3-2 and 3-3.
     command = (

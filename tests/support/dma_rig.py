@@ -10,10 +10,10 @@ from testbed.iommu.attachment import Attachment
 from testbed.iommu.client import DmaClient, SharedArea
 from testbed.iommu.dma_service import DmaService, MessageWindow
 from testbed.native import DmaRequester, DmaServer, Pinned
-from testbed.pci.dma import ImmediatePort
 from testbed.spec import dma_area as area
 from testbed.spec import dma_request as d
 from tests.iommu.machine import Machine
+from tests.support.immediate_port import ImmediatePort
 
 DEVICE_MEMORY_BYTES = 1 << 20
 SLOTS = 256

@@ -14,7 +14,6 @@ from testbed.nic.data import NicData
 from testbed.observe.catalogue import guest_counter_names
 from testbed.observe.counters import Counters
 from testbed.pci.access import MsiMessage
-from testbed.pci.dma import ImmediatePort
 from testbed.spec import dma_request as dma
 from testbed.spec import igb_pci
 from testbed.spec.nic_counters import NIC_POOL
@@ -23,6 +22,7 @@ from testbed.spec.wire import wire_bytes
 from testbed.vmm.pf_driver import VECTOR_OTHER
 from testbed.vmm.pf_functions import VfSettings
 from testbed.vmm.pf_uplink import PfUplink, UplinkConfig
+from tests.support.immediate_port import ImmediatePort
 from tests.support.nic_bench import STALL_NS, Iommu
 from tests.support.pf_machine import DirectPort, registers
 from tests.support.strict_memory import StrictMemory
