@@ -50,6 +50,7 @@ struct nic_lane {
   uint32_t from;            /* pool, or NIC_FROM_WIRE */
   uint32_t first, n;
   uint64_t blocked_ns;      /* since when its oldest frame waits; 0: it does not */
+  uint64_t last_look_ns;    /* when the last part of the time that it may wait began; 0: it did not */
   struct nic_job jobs[NIC_JOBS];
 };
 

@@ -86,12 +86,16 @@ static bool deliver(struct nic_engine *e, const struct nic_lane *lane, struct ni
   return !f->to;
 }
 
-/* A receiver that takes nothing for so long holds nobody back any more. A full wire is waited for: its other end sees to it. */
+/* A receiver that takes nothing for so long holds nobody back any more. A full wire is waited for: its other end sees to it.
+ * The last part of the time begins when it is looked at: after a pause of the whole machine the receiver has its turn first. */
 static bool give_up(struct nic_engine *e, struct nic_lane *lane, struct nic_frame *f) {
-  if (!lane->blocked_ns) lane->blocked_ns = e->now_ns;
+  uint64_t last_ns = e->stall_ns / 8;
+  if (!lane->blocked_ns) lane->blocked_ns = e->now_ns, lane->last_look_ns = 0;
   if (!(f->to & (NIC_WIRE - 1))) return false;
-  if (e->now_ns - lane->blocked_ns < e->stall_ns) {
-    nic_due(e, lane->blocked_ns + e->stall_ns);
+  if (!lane->last_look_ns && e->now_ns - lane->blocked_ns >= e->stall_ns - last_ns) lane->last_look_ns = e->now_ns;
+  uint64_t until_ns = lane->last_look_ns ? lane->last_look_ns + last_ns : lane->blocked_ns + e->stall_ns - last_ns;
+  if (e->now_ns < until_ns) {
+    nic_due(e, until_ns);
     return false;
   }
   for (uint32_t left = f->to & (NIC_WIRE - 1); left; left &= left - 1) nic_receive_stall(e, (uint32_t)__builtin_ctz(left), f);

@@ -281,6 +281,13 @@ class NicBench:
         made.post(size - 1 if post is None else post)
         return made
 
+    def wait_in_vain(self) -> None:
+        """Let pass all the time that a frame may wait, with a look when the device asks for it."""
+        until_ns = self.clock() + STALL_NS
+        while until_ns > self.clock():
+            self.clock.advance(min(self.engine.due_ns or until_ns, until_ns) - self.clock())
+            self.run()
+
     def run(self) -> None:
         """Go on until nothing moves any more."""
         for _ in range(10_000):
