@@ -27,6 +27,7 @@ from launcher.spread import Spread, ratios
 from launcher.table import new_table
 from launcher.topology import parse_topology, vmm_name
 from launcher.watcher import Watcher
+from testbed.errors import MachineError
 from testbed.messages.entries import Plan
 
 HOST: Final = "h0"
@@ -129,20 +130,27 @@ async def _ours(plan: Plan, settings: Settings) -> float:
         idle = asyncio.ensure_future(run.idle.wait())
         await asyncio.wait([execution, idle], return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
+        rate, failure = 0.0, None
         try:
-            rate = await asyncio.to_thread(_rate, run, directory.path, settings)
+            if run.idle.is_set():
+                rate = await asyncio.to_thread(_rate, run, directory.path, settings)
+        except MachineError as error:
+            failure = error
         finally:
             run.stop("measured")
             result = await execution
-    if result.exit_code or result.reports or not rate:
-        raise BenchFailed(result)
+    if result.exit_code or result.reports or not (failure or rate > 0):
+        raise BenchFailed(result) from failure
+    if failure:
+        raise failure
     return rate
 
 
 def _rate(run: Run, directory: Path, settings: Settings) -> float:
     def taken() -> tuple[int, int]:
         counters = run.supervisor.segments.read_counters(zeros=True)
-        return counters[vmm_name(HOST)][f"{GUEST}.nic0.frames_in"], time.monotonic_ns()
+        # none where the run was interrupted meanwhile: its result says so
+        return counters.get(vmm_name(HOST), {}).get(f"{GUEST}.nic0.frames_in", 0), time.monotonic_ns()
 
     with hugepages(dpdk.HUGEPAGES) as huge:
         sender = dpdk.send_to(_peer(settings), directory / SOCKET, directory, huge)

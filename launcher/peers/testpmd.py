@@ -129,7 +129,9 @@ class Testpmd:
         with self._new:
             while not (found := re.search(pattern, self._said)):
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._reader.is_alive():
+                if not self._reader.is_alive():
+                    raise self._failed(f"ended before it said {pattern!r}")
+                if left <= 0:
                     raise self._failed(f"did not say {pattern!r} within {ANSWER_SECONDS:g} s")
                 self._new.wait(min(left, 1.0))
             self._said = self._said[found.end() :]
