@@ -65,7 +65,10 @@ def crew(
     with ExitStack() as stack:
         try:
             for command in commands:
-                started.append(subprocess.Popen(command, pass_fds=(descriptor,), env=environment()))
+                # a Ctrl-C is ours: `stop` ends them, and where we die first so do they
+                started.append(
+                    subprocess.Popen(command, pass_fds=(descriptor,), env=environment(), process_group=0)
+                )
             yield Crew(name, started, stack)
         finally:
             stop()

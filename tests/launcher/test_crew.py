@@ -50,3 +50,13 @@ def test_processes_are_ended_when_the_measurement_fails(pipe: tuple[int, int]) -
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(writing, b"x")
     os.close(reading)
+
+
+def test_a_terminal_interrupts_only_us(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    tells_group = [sys.executable, "-c", f"import os; os.write({writing}, b'%d' % os.getpgid(0))"]
+    with crew("the test", [tells_group], writing, lambda: None):
+        group = int(os.read(reading, 16))
+    assert group not in (0, os.getpgid(0))
+    os.close(reading)
+    os.close(writing)
