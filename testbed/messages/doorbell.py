@@ -17,7 +17,12 @@ from testbed.observe.trace import process_number
 _QUEUED_MAX: Final = 64
 """Messages that may wait for one consumer; more would say nothing new, so they are not sent."""
 _CONNECTING_MAX: Final = 4096
-"""Peers that may connect at the same moment: one that finds the queue full tries again only after 100 ms."""
+"""Peers that may connect at the same moment; one that finds the queue full tries again later."""
+_CONNECT_MIN_MS: Final = 1
+_CONNECT_MAX_MS: Final = 100
+"""How soon it is tried again to connect, each time after twice as long: whoever is rung may not have bound
+its inbox yet, and the message that is to wake it waits for the connection.
+"""
 
 
 def inbox_endpoint(run_dir: str, process: str) -> str:
@@ -68,6 +73,8 @@ class Doorbell(BellRinger):
         self._socket = context.socket(zmq.PUSH)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.SNDHWM, _QUEUED_MAX)
+        self._socket.set(zmq.RECONNECT_IVL, _CONNECT_MIN_MS)
+        self._socket.set(zmq.RECONNECT_IVL_MAX, _CONNECT_MAX_MS)
         self._socket.connect(endpoint)
         self._messages = message_socket(self._socket)
         super().__init__(bell, self._messages)
