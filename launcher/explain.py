@@ -25,7 +25,6 @@ from launcher.prepare import prepare
 from launcher.result import BenchFailed
 from launcher.run import Run
 from launcher.rundir import Holder
-from launcher.segments import Segments
 from launcher.trace_names import Names
 from launcher.watcher import Watcher
 from launcher.workload_run import Flow
@@ -39,9 +38,6 @@ WayName = Literal["emulated", "virtio", "passthrough", "list-registers", "direct
 _WARM_FRAMES: Final = 16
 _LATE_SECONDS: Final = 0.06
 """Behind the warm-up, until drivers have done what they do late (`guest.interrupts.LATE_NS`)."""
-_QUIET_SECONDS: Final = 0.03
-"""No exit in so long, and none is under way: what a driver does late it does sooner (`LATE_NS`)."""
-_QUIET_LOOKS: Final = 50
 _ASLEEP_SECONDS: Final = 0.03
 """Until whoever was told of the flow sleeps again."""
 _TAIL_SECONDS: Final = 0.02
@@ -190,7 +186,6 @@ async def _one_more(run: Run, way: Way) -> Traced:
     segments = run.supervisor.segments
     await _send(run, warm)
     await asyncio.sleep(way.settle_seconds)
-    await _until_quiet(segments)
     before = segments.read_counters(zeros=True)
     segments.trace.begin()
     await run.workloads.expect(one)
@@ -205,23 +200,6 @@ async def _one_more(run: Run, way: Way) -> Traced:
         for process, counters in after.items()
     }
     return Traced(run.plan, records, missing, risen)
-
-
-async def _until_quiet(segments: Segments) -> None:
-    """Return when no guest has left for its vmm for a time: of one that has, half would be recorded."""
-    before = None
-    for _ in range(_QUIET_LOOKS):
-        counters = segments.read_counters()
-        exits = [
-            (who, *pair)
-            for who, of in counters.items()
-            for pair in of.items()
-            if pair[0].startswith("exits.")
-        ]
-        if exits == before:
-            return
-        before = exits
-        await asyncio.sleep(_QUIET_SECONDS)
 
 
 async def _send(run: Run, flow: Flow) -> None:
