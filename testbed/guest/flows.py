@@ -12,7 +12,7 @@ from functools import partial
 
 from testbed.deadline import earliest
 from testbed.guest.drivers.igbvf import IgbVfDriver
-from testbed.guest.senders import Senders, VcpuSenders, Work
+from testbed.guest.senders import Senders, VcpuSenders, Work, at_once
 from testbed.guest.workloads.interrupts import InterruptWork, IpiWork, SteerWork, TimerWork
 from testbed.guest.workloads.receiver import OtherLane, Receiver
 from testbed.guest.workloads.requester import Requester
@@ -55,8 +55,8 @@ class Flows:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._receivers, self._send, self._clock = receivers, send, clock
-        self._senders = [VcpuSenders(senders, _at_once, _at_once, _nobody)]
-        self._post: Callable[[Callable[[], None]], None] = _at_once
+        self._senders = [VcpuSenders(senders, at_once, at_once, _nobody)]
+        self._post: Callable[[Callable[[], None]], None] = at_once
         self._collecting: dict[int, _Collecting] = {}
         self._where: dict[int, Receiver] = {}
         """By flow, the NIC at which something of it arrives."""
@@ -189,7 +189,7 @@ class Flows:
 
     def _have_told(self, flow_id: int, receiver: Receiver, requester: Requester, number: int) -> None:
         """Have whoever takes the answers wake the vCPU that waits for them."""
-        lanes = {0: OtherLane(receiver.lane, _at_once), **receiver.others}
+        lanes = {0: OtherLane(receiver.lane, at_once), **receiver.others}
         for taker, each in lanes.items():
             if taker != number:
                 wake = partial(self._senders[taker].poke, number)
@@ -214,10 +214,6 @@ class Flows:
         receiver = self._where.pop(flow_id, None)
         if receiver is not None:
             receiver.forget(flow_id)
-
-
-def _at_once(call: Callable[[], None]) -> None:
-    call()
 
 
 def _nobody(_number: int) -> None:

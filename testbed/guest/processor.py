@@ -17,7 +17,7 @@ from testbed.guest.drivers.virtio_mmio import VirtioMmioPort
 from testbed.guest.drivers.virtio_net import PairPlace
 from testbed.guest.gic import GicDriver
 from testbed.guest.interrupts import Interrupts
-from testbed.guest.senders import Senders, VcpuSenders
+from testbed.guest.senders import Senders, VcpuSenders, at_once
 from testbed.guest.timer import VirtualTimer
 from testbed.guest.vcpu import Vcpu
 from testbed.guest.workloads.lane import Lane
@@ -161,11 +161,7 @@ class VcpuSpread:
             VcpuSenders(other.senders, other.calls.post, first.calls.post, other.poke, other)
             for other in self._processors[1:]
         )
-        return [VcpuSenders(first.senders, _at_once, _at_once, first.poke, first), *others]
-
-
-def _at_once(call: Callable[[], None]) -> None:
-    call()
+        return [VcpuSenders(first.senders, at_once, at_once, first.poke, first), *others]
 
 
 def _has_work(queue: NetQueue) -> bool:

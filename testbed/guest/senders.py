@@ -93,6 +93,11 @@ class InterruptingCpu(Protocol):
         ...
 
 
+def at_once(call: Callable[[], None]) -> None:
+    """Have a call made on a thread that is this one."""
+    call()
+
+
 @dataclass(frozen=True, slots=True)
 class VcpuSenders:
     """The sending side of a vCPU as the first one has it."""

@@ -3,6 +3,7 @@
 #include "burst.h"
 #include "layouts.h"
 #include "regions.h"
+#include "size_classes.h"
 
 struct e1000_ring {
   const struct regions *memory;
@@ -51,11 +52,6 @@ static inline struct e1000_desc desc_read(const struct e1000_desc *d) {
 }
 
 static inline uint32_t bits(uint64_t word, unsigned lsb, unsigned width) { return (uint32_t)(word >> lsb) & ((1u << width) - 1); }
-
-/* Count a frame by its length with FCS in the six classes that begin at `classes` (§13.7.21, §13.7.45). */
-static inline void count_size(uint64_t *classes, uint32_t len) {
-  classes[len <= 64 ? 0 : len <= 127 ? 1 : len <= 255 ? 2 : len <= 511 ? 3 : len <= 1023 ? 4 : 5]++;
-}
 
 static inline bool is_broadcast(const uint8_t *mac) { return (mac[0] & mac[1] & mac[2] & mac[3] & mac[4] & mac[5]) == 0xff; }
 

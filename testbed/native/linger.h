@@ -1,7 +1,7 @@
 /* A short look for more in the middle of native work. What is under way comes within a microsecond or two, and going back to Python and around
  * its loop costs more than that; whoever has nothing for longer yields the processor there. */
 #pragma once
-#include <time.h>
+#include "clock.h"
 #include "order.h"
 
 #define LINGER_NS 2000
@@ -13,19 +13,13 @@ static inline void cpu_relax(void) {
 #endif
 }
 
-static inline int64_t linger_clock_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
-
 /* Say whether something came before the time was over. */
 static inline bool linger(int (*ready)(void *), void *what) {
-  for (int64_t end = linger_clock_ns() + LINGER_NS;;) {
+  for (int64_t end = monotonic_ns() + LINGER_NS;;) {
     for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
       if (ready(what)) return true;
       cpu_relax();
     }
-    if (linger_clock_ns() >= end) return false;
+    if (monotonic_ns() >= end) return false;
   }
 }

@@ -1,7 +1,7 @@
 /* One turn of the data side. See nic_engine.h. */
 #include "nic_engine.h"
 
-#include <time.h>
+#include "clock.h"
 
 #define LANE_BYTES (NIC_JOBS * (NIC_JOB_BYTES + NIC_JOB_FRAMES * (uint32_t)sizeof(struct nic_desc)))
 #define CACHE_BYTES (NIC_CACHE * (uint32_t)sizeof(struct nic_desc))
@@ -61,16 +61,10 @@ bool nic_turn(struct nic_engine *e, uint64_t now_ns) {
   return e->moved;
 }
 
-static uint64_t clock_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Has something come that a turn would find, or is something due? A loop's own deadline is coarser than a wire's latency. */
 int nic_ready(void *engine) {
   struct nic_engine *e = engine;
-  if (unlikely(e->due_ns) && clock_ns() >= e->due_ns) return true;
+  if (unlikely(e->due_ns) && (uint64_t)monotonic_ns() >= e->due_ns) return true;
   for (uint32_t i = 0; i < NIC_FUNCTIONS; i++)
     if (e->dma[i] && load_acquire(&e->dma[i]->head->completed) != e->dma[i]->completed) return true;
   if (!e->wired) return false;

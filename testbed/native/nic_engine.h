@@ -8,6 +8,7 @@
 #include "nic_rss.h"
 #include "nic_switch.h"
 #include "nic_wire.h"
+#include "size_classes.h"
 
 #define NIC_FUNCTIONS 9
 #define NIC_JOBS 4          /* bursts under way for each source */
@@ -141,9 +142,6 @@ void nic_send(struct nic_engine *e, struct nic_job *job, uint32_t at, uint32_t l
 void nic_lane_move(struct nic_engine *e, struct nic_lane *lane);
 void nic_ingress(struct nic_engine *e);
 
-static inline void count_octets(uint64_t *classes, uint32_t wire_len) {
-  classes[wire_len <= 64 ? 0 : wire_len <= 127 ? 1 : wire_len <= 255 ? 2 : wire_len <= 511 ? 3 : wire_len <= 1023 ? 4 : 5]++;
-}
 static inline uint32_t align16(uint32_t n) { return (n + 15u) & ~15u; }
 static inline void nic_due(struct nic_engine *e, uint64_t at_ns) {
   if (!e->due_ns || at_ns < e->due_ns) e->due_ns = at_ns;

@@ -21,7 +21,7 @@ static void count_sent(struct nic_engine *e, const uint8_t *frame, uint32_t len,
   igb_statistics_t *s = e->stats;
   s->tpt++, s->gptc++, s->tot += octets, s->gotc += octets;
   s->hgptc++, s->hgotc += octets;
-  count_octets(&s->ptc64, octets);
+  count_size(&s->ptc64, octets);
   if (unlikely(frame[0] & 1)) {
     uint64_t mac = 0;
     memcpy(&mac, frame, 6);
@@ -140,7 +140,7 @@ static void count_received(struct nic_engine *e, const uint8_t *frame, uint32_t 
   igb_statistics_t *s = e->stats;
   s->tpr++, s->gprc++, s->tor += octets, s->gorc += octets;
   s->hgorc += octets, s->rpthc++;
-  count_octets(&s->prc64, octets);
+  count_size(&s->prc64, octets);
   if (likely(!(frame[0] & 1))) return;
   uint64_t mac = 0;
   memcpy(&mac, frame, 6);

@@ -54,7 +54,7 @@ bool nic_pump_run(struct nic_pump *p, struct pump_time t, const struct pump_othe
   bool ever = false;
   for (;;) {
     bool access = take_doorbells(p);
-    bool moved = nic_turn(p->e, (uint64_t)linger_clock_ns());
+    bool moved = nic_turn(p->e, (uint64_t)monotonic_ns());
     submit_all(p);
     exchange(p);
     ever |= moved;

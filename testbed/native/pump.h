@@ -20,18 +20,18 @@ struct pump_time {
 };
 
 static inline struct pump_time pump_begin(int64_t budget_ns, int64_t idle_ns) {
-  return (struct pump_time){.end_ns = linger_clock_ns() + budget_ns, .idle_ns = idle_ns};
+  return (struct pump_time){.end_ns = monotonic_ns() + budget_ns, .idle_ns = idle_ns};
 }
 
 /* Something moved; false: there is something else, or the time is over. */
 static inline bool pump_goes_on(struct pump_time *t, const struct pump_others *others) {
   t->idle_since_ns = 0;
-  return !others->ready(others->what) && linger_clock_ns() < t->end_ns;
+  return !others->ready(others->what) && monotonic_ns() < t->end_ns;
 }
 
 /* Nothing moved: yield; false: enough of that. */
 static inline bool pump_yields(struct pump_time *t, const struct pump_others *others) {
-  int64_t now_ns = linger_clock_ns();
+  int64_t now_ns = monotonic_ns();
   if (!t->idle_since_ns) t->idle_since_ns = now_ns;
   if (now_ns - t->idle_since_ns >= t->idle_ns || now_ns >= t->end_ns || others->ready(others->what)) return false;
   sched_yield();

@@ -5,7 +5,7 @@
  * after its copy has a whole record. Nobody waits: who finds a place busy, or newer than itself, lets its event go and counts it. */
 #include "trace.h"
 
-#include <time.h>
+#include "clock.h"
 
 static const uint32_t never;
 const uint32_t *trace_flag = &never;
@@ -23,12 +23,6 @@ void trace_detach(void) { __atomic_store_n(&trace_flag, &never, __ATOMIC_RELEASE
 
 void trace_lane(uint16_t lane) { lane_here = lane; }
 
-static uint64_t clock_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 __attribute__((cold, noinline)) void trace_put(uint16_t event, uint32_t length, uint64_t frame, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
   uint64_t number = __atomic_add_fetch(&here.header->head, 1, __ATOMIC_RELAXED);
   trace_record_t *to = &here.records[(number - 1) & here.mask];
@@ -39,7 +33,7 @@ __attribute__((cold, noinline)) void trace_put(uint16_t event, uint32_t length, 
   }
   /* release: no reader sees a word of this record under the number of the last one */
   __atomic_thread_fence(__ATOMIC_RELEASE);
-  store_relaxed(&to->at_ns, clock_ns());
+  store_relaxed(&to->at_ns, (uint64_t)monotonic_ns());
   store_relaxed(&to->event, event);
   store_relaxed(&to->lane, lane_here);
   store_relaxed(&to->length, length);

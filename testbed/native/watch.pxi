@@ -175,18 +175,11 @@ cdef int _add_bits(list found, uint64_t word, uint32_t base) except -1:
     return 0
 
 
-cdef extern from *:
-    """
-    #include <sched.h>
-    #include <time.h>
-    static int64_t monotonic_ns(void) {
-      struct timespec t;
-      clock_gettime(CLOCK_MONOTONIC, &t);
-      return t.tv_sec * 1000000000ll + t.tv_nsec;
-    }
-    """
-    int64_t monotonic_ns() nogil
-    int sched_yield() nogil
+cdef extern from "clock.h" nogil:
+    int64_t monotonic_ns()
+
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
 
 
 cdef class Watch:

@@ -2,11 +2,9 @@
 #define _GNU_SOURCE
 #include "zeromq.h"
 #include <errno.h>
-#include <time.h>
+#include "clock.h"
 
 enum { ZMQ_DONTWAIT = 1, ZMQ_FD = 14, ZMQ_EVENTS = 15, ZMQ_POLLIN = 1, ZMQ_POLLOUT = 2 };
-
-#define NS_PER_SECOND 1000000000ll
 
 int zeromq_drain(const zeromq *z, void *socket, int most) {
   int taken = 0;
@@ -55,22 +53,16 @@ static int count_ready(const zeromq *z, void *const *sockets, int sockets_n, str
   return found;
 }
 
-static int64_t clock_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
-}
-
 static int wait_until(struct pollfd *files, int files_n, int64_t end_ns) {
   if (end_ns < 0) return ppoll(files, files_n, NULL, NULL);
-  int64_t left_ns = end_ns - clock_ns();
+  int64_t left_ns = end_ns - monotonic_ns();
   if (left_ns < 0) left_ns = 0;
   struct timespec left = {.tv_sec = left_ns / NS_PER_SECOND, .tv_nsec = left_ns % NS_PER_SECOND};
   return ppoll(files, files_n, &left, NULL);
 }
 
 int zeromq_wait(const zeromq *z, void *const *sockets, int sockets_n, struct pollfd *files, int files_n, int64_t timeout_ns) {
-  int64_t end_ns = timeout_ns < 0 ? -1 : clock_ns() + timeout_ns;
+  int64_t end_ns = timeout_ns < 0 ? -1 : monotonic_ns() + timeout_ns;
   for (int i = 0; i < files_n; i++) files[i].revents = 0;
   for (;;) {
     int found = count_ready(z, sockets, sockets_n, files, files_n);

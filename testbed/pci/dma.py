@@ -19,7 +19,7 @@ Not modelled: completions out of order, splitting by maximum payload size, messa
 
 from typing import Protocol
 
-from testbed.native import DmaRequester
+from testbed.native import DmaRequester, Pinned
 
 
 class Doorbell(Protocol):
@@ -27,6 +27,28 @@ class Doorbell(Protocol):
 
     def ring(self) -> None:
         """Tell it that there is work."""
+        ...
+
+
+class DmaPiece(Protocol):
+    """Memory that both a function's driver and the function can reach."""
+
+    @property
+    def iova(self) -> int:
+        """Its address as the function uses it."""
+        ...
+
+    @property
+    def pinned(self) -> Pinned:
+        """The same memory as the driver has it."""
+        ...
+
+
+class DmaMemory(Protocol):
+    """Where a driver gets memory for rings and buffers."""
+
+    def take(self, size_bytes: int, purpose: str) -> DmaPiece:
+        """Return zeroed, page-aligned memory."""
         ...
 
 

@@ -8,11 +8,12 @@ on the way in. Not used: header split, offloads of the device.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from testbed.errors import DeviceError
 from testbed.native import Burst, IgbRxDriver, IgbTxDriver, Pinned, Watched
 from testbed.net.port import SteppedPort, SteppedSource
+from testbed.pci.dma import DmaMemory
 from testbed.spec import igb
 from testbed.spec.igb import field, mask
 from testbed.spec.igb_ring import DESC_BYTES
@@ -23,28 +24,6 @@ _ALL: Final = 0xFFFF_FFFF
 _CACHE_LINE_BYTES: Final = 64
 _WORD_BYTES: Final = 8
 _ENABLE: Final = mask("RXDCTL", "ENABLE")
-
-
-class DmaPiece(Protocol):
-    """Memory that both this process and the device can reach."""
-
-    @property
-    def iova(self) -> int:
-        """Its address as the device uses it."""
-        ...
-
-    @property
-    def pinned(self) -> Pinned:
-        """The same memory as this process has it."""
-        ...
-
-
-class DmaMemory(Protocol):
-    """Where the driver gets memory for rings and buffers."""
-
-    def take(self, size_bytes: int, purpose: str) -> DmaPiece:
-        """Return zeroed, page-aligned memory."""
-        ...
 
 
 @dataclass(frozen=True)

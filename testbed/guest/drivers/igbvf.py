@@ -27,11 +27,11 @@ from testbed.native import (
     IgbRxDriver,
     IgbTxDriver,
     Inspector,
-    Pinned,
     TailDoorbell,
 )
 from testbed.observe.counters import Counters
 from testbed.pci.access import MsiMessage, RegisterBus, SizedBus
+from testbed.pci.dma import DmaMemory
 from testbed.spec import igb, igb_mailbox, igb_pci, pci
 from testbed.spec.igb import RING_DESCRIPTORS_MAX, RING_DESCRIPTORS_MULTIPLE
 from testbed.spec.igb_ring import DESC_BYTES, ETHERNET_HEADER_BYTES, FCS_BYTES, VLAN_TAG_BYTES
@@ -54,28 +54,6 @@ _RETRY_NS: Final = 1_000_000
 _LOCALLY_ADMINISTERED: Final = 0x02
 _ENABLE: Final = mask("RXDCTL", "ENABLE")
 _DEFAULT_FRAME_BYTES: Final = 1518
-
-
-class DmaPiece(Protocol):
-    """Memory that both the driver and the device can reach."""
-
-    @property
-    def iova(self) -> int:
-        """Its address as the device uses it."""
-        ...
-
-    @property
-    def pinned(self) -> Pinned:
-        """The same memory as the driver has it."""
-        ...
-
-
-class DmaMemory(Protocol):
-    """Where the driver gets memory for rings and buffers."""
-
-    def take(self, size_bytes: int, purpose: str) -> DmaPiece:
-        """Return zeroed, page-aligned memory."""
-        ...
 
 
 @dataclass(frozen=True)

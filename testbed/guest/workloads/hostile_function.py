@@ -9,8 +9,9 @@ from itertools import cycle
 from typing import Final
 
 from testbed.address import PAGE_SIZE_BYTES
-from testbed.guest.drivers.igbvf import DmaMemory, VfBus
+from testbed.guest.drivers.igbvf import VfBus
 from testbed.pci.access import MsiMessage
+from testbed.pci.dma import DmaMemory
 from testbed.spec import pci
 from testbed.spec.flow import ETHERTYPE_EXPERIMENTAL, FRAME_BYTES_MIN
 from testbed.spec.igb import REGISTERS as PF_REGISTERS
