@@ -31,7 +31,10 @@ def compare(
     ] = "",
     seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of each measurement.")] = 0.02,
     repetitions: Annotated[int, typer.Option(min=1, help="How often to bring all ways up.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each time.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each time.")] = 18,
+    tries: Annotated[
+        int, typer.Option(min=1, help="How often to try each measurement; the better try counts.")
+    ] = 2,
     way: Annotated[
         list[str] | None, typer.Option(metavar="WAY", help="Only this way; repeat. Default: all of them.")
     ] = None,
@@ -67,7 +70,9 @@ def compare(
     from launcher.report_html import render
 
     before = read_comparison(against) if against else None
-    settings = Settings(seconds=seconds, repetitions=repetitions, rounds=rounds, ways=tuple(way or WAYS))
+    settings = Settings(
+        seconds=seconds, repetitions=repetitions, rounds=rounds, tries=tries, ways=tuple(way or WAYS)
+    )
     compared = read_comparison(read) if read else _measured(settings, table, json)
     write_json(compared, json)
     if html:

@@ -1,9 +1,11 @@
 """`virtbed compare`: the same work over every way of a guest's frames, measured in turn, several times over.
 
 All ways are up at once and make each measurement one after the other, so that what disturbs the machine for
-a while disturbs them all; a figure is the median of the measurements, with minimum and maximum. What the
-machine itself can do at the moment is measured before each. Not modelled: machines whose clock rate
-changes from one measurement to the next.
+a while disturbs them all. Each measurement is tried again when all have been made, and the better try counts:
+what else the machine does only ever costs, for seconds at a time, and where it does so half of the time a
+median of everything is one of two figures by chance. A figure is the median of the measurements, with minimum
+and maximum. What the machine itself can do at the moment is measured before each. Not modelled: machines
+whose clock rate changes from one measurement to the next.
 """
 
 import os
@@ -44,7 +46,9 @@ class Sample:
     frames: int
 
 
-Samples = dict[str, dict[Step, list[Sample]]]
+Tries = tuple[Sample, ...]
+"""The same measurement, half the time or so apart."""
+Samples = dict[str, dict[Step, list[Tries]]]
 """By way and measurement, round by round."""
 
 
@@ -54,7 +58,7 @@ class Measurements:
 
     samples: Samples
     speeds: list[float]
-    """Of the machine, as `machine_speed` has it: the median of each round."""
+    """Of the machine, as `machine_speed` has it: the median of each pass through all measurements."""
 
 
 def measure_ways(
@@ -81,28 +85,35 @@ def _repeat(
     roles: Mapping[str, str],
 ) -> None:
     """Bring every way up once, and add what is measured."""
-    each = len(list(steps()))
+    measured = list(steps())
+    each = len(measured)
 
     def reached(phase: int) -> None:
         number, step = divmod(phase, each)
         if step == 0:
-            told(f"round {number} of {settings.rounds}" if number else "warming up")
+            told(f"pass {number} of {settings.passes}" if number else "warming up")
 
     outcomes = run_in_turns(list(plans.values()), roles, reached)
     for outcome in outcomes:
         if outcome.result.exit_code:
             raise BenchFailed(outcome.result)
-    made = [step for _ in range(settings.rounds + 1) for step in steps()]
     for name, outcome in zip(plans, outcomes, strict=True):
-        for step, phase in list(zip(made, outcome.phases, strict=True))[each:]:
-            found.samples[name][step].append(_sample(WAYS[name], step, phase, outcome.result))
-    for first in range(each, len(made), each):
-        speeds = (speed for outcome in outcomes for speed in outcome.speeds[first : first + each])
-        found.speeds.append(statistics.median(speeds))
+        for at, step in enumerate(measured):
+            phases = outcome.phases[each + at :: each]
+            samples = [_sample(WAYS[name], step, phase, outcome.result) for phase in phases]
+            found.samples[name][step] += in_rounds(samples, settings.rounds)
+    for number in range(1, settings.passes + 1):
+        part = slice(number * each, (number + 1) * each)
+        found.speeds.append(statistics.median(s for outcome in outcomes for s in outcome.speeds[part]))
+
+
+def in_rounds(samples: Sequence[Sample], rounds: int) -> list[Tries]:
+    """Return by round what was measured pass by pass: each pass but the first tries every round again."""
+    return [tuple(samples[number::rounds]) for number in range(rounds)]
 
 
 def _plan(way: Way, settings: Settings) -> Plan:
-    seconds = (_WARM_UP_SECONDS, *[settings.seconds] * settings.rounds)
+    seconds = (_WARM_UP_SECONDS, *[settings.seconds] * settings.passes)
     file = topology(way, seconds, sorted(os.sched_getaffinity(0)))
     return plan_fitting(parse_topology(msgspec.json.encode(file).decode(), "compare"))
 
@@ -137,8 +148,8 @@ def _costs(cost: Cost, frame_bytes: int) -> dict[str, float]:
     }
 
 
-def summed(found: Mapping[str, Mapping[Step, Sequence[Sample]]]) -> dict[str, WayResult]:
-    """Return what the repetitions come to. Pure."""
+def summed(found: Mapping[str, Mapping[Step, Sequence[Tries]]]) -> dict[str, WayResult]:
+    """Return what the rounds come to. Pure."""
     reference = found[REFERENCE]
     return {
         name: WayResult(
@@ -151,15 +162,21 @@ def summed(found: Mapping[str, Mapping[Step, Sequence[Sample]]]) -> dict[str, Wa
     }
 
 
-def _measured(step: Step, samples: Sequence[Sample], reference: Sequence[Sample]) -> Measured:
+def better(tries: Tries, kind: str) -> Sample:
+    """Return the try with the shorter round trip or the higher rate, with all its figures. Pure."""
+    if kind == "rr":
+        return min(tries, key=lambda sample: sample.figures["p50_us"])
+    return max(tries, key=lambda sample: sample.figures["frames_per_second"])
+
+
+def _measured(step: Step, rounds: Sequence[Tries], reference: Sequence[Tries]) -> Measured:
+    samples = [better(tries, step.kind) for tries in rounds]
     names = [name for name in FIGURES if name in samples[0].figures]
     spreads = {name: Spread.of(sample.figures[name] for sample in samples) for name in names}
     by = "p50_us" if step.kind == "rr" else "frames_per_second"
-    pairs = zip(samples, reference, strict=True)
+    pairs = zip(samples, (better(tries, step.kind) for tries in reference), strict=True)
     spreads["ratio"] = Spread.of(one.figures[by] / other.figures[by] for one, other in pairs)
-    frames = sum(sample.frames for sample in samples)
     processes = dict.fromkeys(name for sample in samples for name in sample.cpu_ns)
-    reasons = dict.fromkeys(name for sample in samples for name in sample.exits)
     return Measured(
         place=step.place,
         kind=step.kind,
@@ -169,8 +186,15 @@ def _measured(step: Step, samples: Sequence[Sample], reference: Sequence[Sample]
             name: float(f"{statistics.median(s.cpu_ns.get(name, 0.0) for s in samples):.4g}")
             for name in processes
         },
-        exits={name: float(f"{sum(s.exits.get(name, 0) for s in samples) / frames:.4g}") for name in reasons},
+        exits=_exits([sample for tries in rounds for sample in tries]),
     )
+
+
+def _exits(samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the exits of a frame by reason: in every try, for one that must not be counts wherever it is."""
+    frames = sum(sample.frames for sample in samples)
+    reasons = dict.fromkeys(name for sample in samples for name in sample.exits)
+    return {name: float(f"{sum(s.exits.get(name, 0) for s in samples) / frames:.4g}") for name in reasons}
 
 
 def exit_problems(ways: Mapping[str, WayResult]) -> list[str]:

@@ -13,7 +13,7 @@ from launcher.result import Machine
 from launcher.spread import Spread
 from testbed.errors import ConfigError
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +23,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of each measurement: many short ones scatter less in their median than few long ones."""
     repetitions: int = 1
     """How often all ways are brought up."""
-    rounds: int = 32
-    """How often everything is measured then, after a round whose figures nobody keeps."""
+    rounds: int = 18
+    """How often everything is measured then."""
+    tries: int = 2
+    """How often each round is tried, one after all of the others; the better try of a measurement counts."""
     ways: tuple[str, ...] = tuple(WAYS)
+
+    @property
+    def passes(self) -> int:
+        """How often everything is measured each time, after a pass whose figures nobody keeps."""
+        return self.rounds * self.tries
 
     def check(self) -> None:
         """Raise ConfigError for a way that there is none of, or without the one the others are divided by."""
@@ -48,7 +55,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ns: dict[str, float]
     """Of a frame, by process: medians."""
     exits: dict[str, float]
-    """Of a frame, by reason, in all repetitions together."""
+    """Of a frame, by reason, in all tries together."""
 
 
 class WayResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +127,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     """What must hold and did not."""
     machine_speed: Spread
-    """Bytes a second of a fixed native loop, round by round: what the machine itself could do then."""
+    """Bytes a second of a fixed native loop, pass by pass: what the machine itself could do then."""
     seconds: float
     load_average: float
     """Of the minute before it began: what else kept the machine busy."""

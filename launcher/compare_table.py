@@ -39,7 +39,10 @@ def comparison_view(compared: Comparison) -> RenderableType:
     minute = figures.seconds(compared.seconds)
     settings = compared.settings
     runs = figures.plural(settings.repetitions * settings.rounds, "measurement")
-    parts.append(f"[dim]medians of {runs}, {minute}; load average before: {compared.load_average:g}[/]")
+    parts.append(
+        f"[dim]medians of {runs}, each the best of {settings.tries}; {minute}; "
+        f"load average before: {compared.load_average:g}[/]"
+    )
     speed = compared.machine_speed
     least, most = (100 * value / speed.median for value in (speed.min, speed.max))
     parts.append(

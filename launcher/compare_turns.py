@@ -10,9 +10,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import uvloop
 
+from launcher.compare_ways import POLL_MS
 from launcher.machine_speed import machine_speed
 from launcher.phase_meter import Phase, PhaseMeter
 from launcher.result import FlowResult, Result
@@ -20,6 +22,8 @@ from launcher.run import Run
 from launcher.rundir import Holder, claim
 from testbed.messages.entries import Plan
 
+_REST_SECONDS: Final = (POLL_MS + 1) / 1000
+"""Whoever had the turn before looks for work for so long."""
 Reached = Callable[[int], None]
 """Called with the number of a phase, from 0, before the first one's turn at it: all had the one before."""
 
@@ -53,7 +57,7 @@ class TurnMeter(PhaseMeter):
     """Measures the phases of a run that takes turns with others."""
 
     def __init__(self, turns: Turns, number: int) -> None:
-        super().__init__()
+        super().__init__(rest_seconds=_REST_SECONDS)
         self._turns, self._number = turns, number
         self._cpus = sorted(os.sched_getaffinity(0))
         self.speeds: list[float] = []

@@ -38,7 +38,7 @@ _WIRES: Final = {1: "w0", 2: "w0", 3: "w1", 4: "w1"}
 """By the number of the host at whose NIC they end."""
 _BEHIND: Final = ("iommu-h4", "vmm-h4")
 """They only wait, at the far end of a wire."""
-_POLL: Final = "5ms"
+POLL_MS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def topology(way: Way, seconds: Sequence[float], cpus: Sequence[int]) -> dict[st
     at = _processors(way, cpus)
     return {
         "name": f"compare-{way.name}-{os.getpid()}",
-        "poll": _POLL,
+        "poll": f"{POLL_MS}ms",
         "hosts": {f"h{host}": _host(way, host, at) for host in (0, *_WIRES)},
         "guests": {name: _guest(way, host) | {"cpus": at[name]} for name, host in _GUESTS.items()},
         "workloads": [_flow(step, each) for each in seconds for step in steps()],

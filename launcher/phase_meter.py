@@ -65,6 +65,8 @@ class PhaseMeter(Watcher):
     """Takes a snapshot around each phase of one run."""
 
     phases: list[Phase] = field(default_factory=list)
+    rest_seconds: float = REST_SECONDS
+    """How long everybody takes to come to rest after a phase."""
     _run: "Run | None" = None
     _before: Snapshot | None = None
 
@@ -74,7 +76,7 @@ class PhaseMeter(Watcher):
 
     async def before_phase(self) -> None:
         """Let everybody come to rest, and take the snapshot before."""
-        await asyncio.sleep(REST_SECONDS)
+        await asyncio.sleep(self.rest_seconds)
         self._before = self._snapshot()
 
     def flow_ended(self, result: FlowResult) -> None:

@@ -101,7 +101,8 @@ def _head(compared: Comparison) -> str:
         '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on one '
         f"machine: {escape(machine.cpu)}, {_count(machine.cpus)} processors, {escape(machine.time)}. "
         f"All ways were up at once ({_plural(settings.repetitions, 'time')}) and measured in turn, "
-        f"{_plural(settings.rounds, 'round')} of {number(settings.seconds, f'{settings.seconds:g}')} s each: "
+        f"{_plural(settings.rounds, 'round')} of {number(settings.seconds, f'{settings.seconds:g}')} s, "
+        f"each the best of {_count(settings.tries)}: "
         "figures are medians, thin lines go from the least to the most.</p>"
         f"{problems}{good}</header>"
     )
@@ -311,7 +312,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _speed(compared: Comparison) -> str:
-    """What a fixed loop made of it, round by round: what is no way's doing."""
+    """What a fixed loop made of it, pass by pass: what is no way's doing."""
     speed = compared.machine_speed
     least, median, most = (
         number(value, f"{value / 1e9:.3g} GB/s") for value in (speed.min, speed.median, speed.max)

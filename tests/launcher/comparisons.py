@@ -31,7 +31,11 @@ def ways(factor: float = 1.0, exits: Mapping[str, Mapping[str, int]] | None = No
         rate = (RATES[way.method] + number) * (factor if way.method == "passthrough" else 1.0)
         turns = (0.9, 1.0, 1.2)
         left = (exits or {}).get(name)
-        found[name] = {step: [sample(step, rate * turn, left) for turn in turns] for step in steps()}
+        # of each two tries the first is the better one, but what its guest did counts in both
+        found[name] = {
+            step: [(sample(step, rate * turn, left), sample(step, rate * turn / 2, left)) for turn in turns]
+            for step in steps()
+        }
     return summed(found)
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from launcher.compare import exit_problems, run_comparison
+from launcher.compare import better, exit_problems, in_rounds, run_comparison
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import Comparison, Settings
 from launcher.compare_table import comparison_view
@@ -15,7 +15,7 @@ from launcher.compare_ways import PLACES, REFERENCE, STOCK, WAYS, Step, processe
 from launcher.planner import plan_topology
 from launcher.topology import parse_topology
 from testbed.errors import ConfigError
-from tests.launcher.comparisons import RATES, comparison, ways
+from tests.launcher.comparisons import RATES, comparison, sample, ways
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -59,6 +59,23 @@ def test_repetitions_come_to_medians_with_every_value_kept() -> None:
     assert measured.cpu_ns == {"sender": 25_000.0, "vmm-h0": 75_000.0}
     ratio = measured.figures["ratio"]
     assert ratio.median == pytest.approx(RATES["emulated"] / RATES["paravirtual"], rel=1e-3)
+
+
+def test_a_round_is_tried_again_when_all_have_been_made_and_its_better_try_counts_whole() -> None:
+    rates, requests = (
+        Step(place="wire", kind="pktgen", frame_bytes=60),
+        Step(place="host", kind="rr", frame_bytes=60),
+    )
+    for step in (rates, requests):
+        slow, fast, other = (sample(step, rate) for rate in (10.0, 30.0, 20.0))
+        rounds = in_rounds([slow, fast, fast, other], 2)
+        assert rounds == [(slow, fast), (fast, other)]
+        assert all(better(tries, step.kind) is fast for tries in rounds)
+
+
+def test_exits_count_in_every_try() -> None:
+    measured = ways(exits={"vf": {"data-abort": 10}})["vf"].at("wire", "pktgen", 60)
+    assert measured.exits == {"data-abort": 0.01}
 
 
 def test_latency_has_no_rate_and_a_rate_no_latency() -> None:
