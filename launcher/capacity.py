@@ -9,7 +9,7 @@ memory), and other users who take what was free a moment ago.
 import contextlib
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,7 +66,8 @@ class Need:
     guests: int
     vmm_descriptors: int
     """Of the vmm that has the most guests."""
-    cpus: frozenset[int]
+    cpus: Mapping[int, str]
+    """With the first process that is to run there."""
 
     @property
     def memory_bytes(self) -> int:
@@ -88,7 +89,7 @@ class Need:
             processes=len(plan.processes),
             guests=sum(isinstance(process.entry, GuestEntry) for process in plan.processes),
             vmm_descriptors=VMM_DESCRIPTORS + VMM_DESCRIPTORS_PER_GUEST * max(guests, default=0),
-            cpus=frozenset(cpu for process in plan.processes for cpu in process.entry.cpus),
+            cpus={cpu: process.name for process in reversed(plan.processes) for cpu in process.entry.cpus},
         )
 
 
@@ -126,9 +127,10 @@ def _shortages(need: Need, machine: Machine) -> Iterable[str]:
 
 
 def _unknown_cpus(need: Need, machine: Machine) -> Iterable[str]:
-    if missing := sorted(need.cpus - machine.cpus):
+    if missing := sorted(need.cpus.keys() - machine.cpus):
         there, absent = (", ".join(map(str, cpus)) for cpus in (sorted(machine.cpus), missing))
-        yield f"cpus must be among those that may be used here ({there}), not {absent}"
+        whose = ", ".join(dict.fromkeys(need.cpus[cpu] for cpu in missing))
+        yield f"cpus of {whose}: must be among those that may be used here ({there}), not {absent}"
 
 
 def _long_paths(processes: Iterable[ProcessPlan], run_directory: Path) -> Iterable[str]:

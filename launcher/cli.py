@@ -158,7 +158,3 @@ def main() -> None:
         sys.exit(MACHINE)
     except KeyboardInterrupt:
         sys.exit(_SIGNAL_BASE + signal.SIGINT)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_SIGNAL_BASE + signal.SIGPIPE)

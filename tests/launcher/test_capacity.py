@@ -75,8 +75,8 @@ def test_unlimited_tasks_are_enough() -> None:
 
 
 def test_cpus_must_be_there() -> None:
-    assert refused(plan_of("{a: {cpus: '1,5-6'}}"), ROOMY) == (
-        "cpus must be among those that may be used here (0, 1), not 5, 6",
+    assert refused(plan_of("{a: {cpus: '1,5-6'}, b: {cpus: 6-7}}"), ROOMY) == (
+        "cpus of a, b: must be among those that may be used here (0, 1), not 5, 6, 7",
     )
 
 
