@@ -7,14 +7,34 @@ import pytest
 from typer.testing import CliRunner
 
 from launcher.cli import app
-from launcher.compare_against import against, read_comparison
-from launcher.compare_result import SCHEMA
+from launcher.compare_against import BETTER_IS_MORE, against, read_comparison
+from launcher.compare_result import SCHEMA, Comparison, Measured
 from launcher.compare_ways import WAYS
+from launcher.spread import Spread
 from testbed.errors import ConfigError
 from tests.launcher.comparisons import comparison
 
 JUDGED_OF_A_WAY = 6 * 2 + 2 * 2
 """A rate and CPU time of each frame size at each place; a round trip and CPU time at two places."""
+
+
+def at_speed(made: Comparison, factor: float, loop: float) -> Comparison:
+    """Return it as a machine would find it that is `factor` times as fast, and `loop` times by the loop."""
+
+    def scaled(measured: Measured) -> Measured:
+        figures = dict(measured.figures)
+        for name, better_is_more in BETTER_IS_MORE.items():
+            if name in figures:
+                times = factor if better_is_more else 1 / factor
+                figures[name] = Spread.of(value * times for value in figures[name].values)
+        return msgspec.structs.replace(measured, figures=figures)
+
+    ways = {
+        name: msgspec.structs.replace(way, measured=tuple(scaled(one) for one in way.measured))
+        for name, way in made.ways.items()
+    }
+    speed = Spread.of(value * loop for value in made.machine_speed.values)
+    return msgspec.structs.replace(made, ways=ways, machine_speed=speed)
 
 
 def test_a_comparison_against_itself_differs_in_nothing() -> None:
@@ -40,6 +60,32 @@ def test_what_is_slower_by_more_than_it_may_is_a_problem_and_what_is_faster_is_t
 def test_how_much_is_too_much_is_the_greater_by_the_smaller(percent: float, differ: bool) -> None:
     found = against(comparison(), comparison(factor=0.8), percent)
     assert bool(found.beyond) == differ
+
+
+def test_what_all_methods_have_in_common_is_the_machine_s_and_taken_off() -> None:
+    before, after = comparison(), at_speed(comparison(), 0.7, loop=0.75)
+    found = against(before, after, 20)
+    assert found.machine == pytest.approx(0.7)
+    assert found.beyond == ()
+    assert found.problems == ()
+
+
+def test_what_all_methods_have_in_common_may_not_be_slower_than_the_machine_is() -> None:
+    found = against(comparison(), at_speed(comparison(), 0.7, loop=1), 20)
+    assert found.beyond == ()
+    assert (
+        "all methods together are 0.7 times as fast, a fixed loop on this machine 1 times"
+        in found.problems[0]
+    )
+
+
+def test_the_loop_says_how_fast_the_machine_is_where_a_method_is_missing() -> None:
+    after = at_speed(comparison(), 0.7, loop=0.75)
+    virtio = {name: way for name, way in after.ways.items() if way.method == "paravirtual"}
+    found = against(comparison(), msgspec.structs.replace(after, ways=virtio), 20)
+    assert found.machine == found.loop == pytest.approx(0.75)
+    assert len(found.all) == len(virtio) * JUDGED_OF_A_WAY
+    assert found.problems == ()
 
 
 def written(file: Path, factor: float) -> str:
