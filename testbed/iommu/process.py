@@ -33,6 +33,7 @@ from testbed.messages.control import (
 from testbed.messages.doorbell import Doorbell, vcpu_inbox
 from testbed.messages.entries import DmaEntry, IommuEntry, ProcessPlan
 from testbed.messages.process import ProcessParts, process_parts
+from testbed.messages.pump_time import pump_idle_ns, pump_ns
 from testbed.native import Bell, DmaServer, Pinned, ServePump
 from testbed.observe.catalogue import DMA_COUNTERS
 from testbed.pci.bar_window import Completer
@@ -42,10 +43,6 @@ from testbed.spec.vcpu_page import BELL_TO_VCPU, VCPU_PAGE
 
 NO_STALLS: Final = Features(stall=False)
 """The devices are PCIe functions, whose transactions may not be stalled (IHI 0070 G.b §3.12.2)."""
-PUMP_NS: Final = 100_000
-"""How long rings are served natively before others get their turn."""
-PUMP_IDLE_NS: Final = 30_000
-"""How long it looks on when nothing moves: what is under way comes in a few microseconds."""
 _EXPIRY_NS: Final = 1_000_000_000
 """How often overdue invalidations are looked for."""
 
@@ -67,7 +64,7 @@ class Iommu:
         if self.interrupts is not None:
             self.windows.update(self.interrupts.windows)
         self.pump, self._devices, self._rings = ServePump(), list[Doorbell](), list[DmaService]()
-        self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
+        self._idle_ns = pump_idle_ns(entry.poll_ns)
         self.attachments = [self._attach(nic) for nic in entry.nics]
         self._services = {stream: s for each in self.attachments for stream, s in each.services.items()}
         self._functions = {f.stream: f.name for nic in entry.nics for f in nic.functions}
@@ -158,13 +155,26 @@ class Iommu:
         """Deal with one ring and its decisions, then with every ring as long as there are none."""
         moved = attachment.serve(service)
         busy = self._go_on in self._loop.runnable
-        _, asleep, telling = self.pump.run(self.smmu.translating, PUMP_NS, 0 if busy else self._idle_ns)
+        budget_ns = self._budget_ns(time.monotonic_ns())
+        _, asleep, telling = self.pump.run(self.smmu.translating, budget_ns, 0 if busy else self._idle_ns)
         for device in asleep:
             self._devices[device].wake()
         if telling is not None:
             told = self._rings[telling]
             told.tell(*told.server.told)
         return moved
+
+    def _budget_ns(self, now_ns: int) -> int:
+        """Return how long to work natively: until a ring that was paused may go on, at most."""
+        due_ns = self._paused_until_ns()
+        if due_ns is not None and due_ns <= now_ns:
+            self._resume(now_ns)
+            due_ns = self._paused_until_ns()
+        return pump_ns(due_ns, now_ns)
+
+    def _resume(self, now_ns: int) -> None:
+        for service in self._rings:
+            service.resume(now_ns)
 
     def _service(self, shared: SharedArea, offset: int, stream: int) -> DmaService:
         table = self.smmu.cache.table
@@ -199,17 +209,16 @@ class Iommu:
                     self.smmu.forget_device(stream)
 
     def _deadline_ns(self) -> int | None:
-        due = [service.deadline_ns() for service in self._rings]
-        if len(self.smmu.ats):
-            due.append(self._next_expiry_ns)
-        return earliest(due)
+        return earliest((self._paused_until_ns(), self._next_expiry_ns if len(self.smmu.ats) else None))
+
+    def _paused_until_ns(self) -> int | None:
+        return earliest(service.deadline_ns() for service in self._rings)
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
         for attachment in self.attachments:
             attachment.flush()
-        for service in self._rings:
-            service.resume(now_ns)
+        self._resume(now_ns)
         if now_ns >= self._next_expiry_ns:
             self._next_expiry_ns = now_ns + _EXPIRY_NS
             self._loop.runnable[self._go_on] = None

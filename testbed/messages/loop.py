@@ -34,6 +34,8 @@ _QUICK_NS: Final = 5_000
 _PAUSE_NS: Final = 50_000
 _LOOK_NS: Final = 200_000
 """Whoever polls looks so often at what is no work."""
+_BUSY_LOOK_NS: Final = 5_000_000
+"""Whoever works looks at least so often, for turns that are native may be long."""
 _SEEN_NS: Final = 10_000_000
 """What a process that sleeps and wakes has done is to be seen from outside after so long."""
 _LONG_NS: Final = 2_000_000
@@ -116,7 +118,7 @@ class Loop:
             if self.turn():
                 self._idle_since_ns = 0
                 self._turns += 1
-                if self._turns % _BUSY_TURNS_PER_LOOK == 0:
+                if self._turns % _BUSY_TURNS_PER_LOOK == 0 or self._unheard():
                     self.look()
             else:
                 self._rest()
@@ -139,6 +141,9 @@ class Loop:
         if len(self.runnable) > 1 and action in self.runnable:
             del self.runnable[action]
             self.runnable[action] = None
+
+    def _unheard(self) -> bool:
+        return self._clock() - self._looked_ns >= _BUSY_LOOK_NS
 
     def look(self) -> bool:
         """Take control messages and what descriptors have, never blocking, then tick; True: there was any."""

@@ -8,7 +8,6 @@ only with ATS. Not modelled: a wire that is plugged in while it runs.
 import time
 from contextlib import closing
 from functools import partial
-from typing import Final
 
 from testbed.address import Bdf
 from testbed.deadline import earliest
@@ -18,6 +17,7 @@ from testbed.messages.control import GuestReport, PeerDied, ToProcess
 from testbed.messages.doorbell import Doorbell
 from testbed.messages.entries import NicProcessEntry, ProcessPlan, WindowEntry, WireEntry
 from testbed.messages.process import ProcessParts, process_parts
+from testbed.messages.pump_time import pump_idle_ns, pump_ns
 from testbed.native import Bell, NicPump, Pinned
 from testbed.net.mac import parse_mac
 from testbed.nic.arrivals import WireArrivals
@@ -28,10 +28,6 @@ from testbed.pci.bar_window import Completer, access_budget
 from testbed.spec import bar_window, dma_area, igb_pci, wire
 from testbed.spec.igb import VFS_MAX
 
-PUMP_NS: Final = 100_000
-"""How long the engine goes round before others get their turn."""
-PUMP_IDLE_NS: Final = 30_000
-"""How long it looks on when nothing moves: what is under way comes in a few microseconds."""
 _BAR_SPACES = frozenset({igb_pci.REGISTERS_BAR, igb_pci.MSIX_BAR})
 
 
@@ -71,7 +67,7 @@ class Nic:
 
     def __init__(self, parts: ProcessParts, entry: NicProcessEntry) -> None:
         self._parts, self._entry, self._loop = parts, entry, parts.loop
-        self._idle_ns = PUMP_IDLE_NS if entry.poll_ns < 0 else min(PUMP_IDLE_NS, entry.poll_ns)
+        self._idle_ns = pump_idle_ns(entry.poll_ns)
         self._reported: set[tuple[int, str]] = set()
         self._bells: list[Doorbell] = []
         self._messages = 0
@@ -122,7 +118,7 @@ class Nic:
         """Let the pump run, and do what it has stopped for."""
         for index, function in enumerate(self._entry.dma.functions if self.client.caching else ()):
             self.pump.open_port(index, self.client.caching[function.stream].open)
-        moved = self.pump.run(PUMP_NS, self._idle_ns)
+        moved = self.pump.run(pump_ns(self._due_ns(), time.monotonic_ns()), self._idle_ns)
         attention = self.pump.take_attention()
         while attention:
             lowest = attention & -attention
@@ -200,10 +196,8 @@ class Nic:
     # the loop
 
     def turn(self) -> bool:
-        """Let the data side go on, and drivers whose accesses waited for their budget."""
-        for window in self.windows:
-            if not window.watched.active:
-                window.resume(time.monotonic_ns())
+        """Let the data side go on; what is due by now comes first, for turns may be long."""
+        self._do_due(time.monotonic_ns())
         moved = self.data.turn()
         if self.wire is not None:
             self.wire.exchange()
@@ -216,11 +210,20 @@ class Nic:
         return self.turn() or moved
 
     def _deadline_ns(self) -> int | None:
-        due = [self.control.deadline_ns(), self.data.deadline_ns(), self.arrivals.deadline_ns()]
-        due += [window.deadline_ns() for window in self.windows]
-        if self.wire is not None:
-            due.append(time.monotonic_ns() + LOOK_NS)
-        return earliest(due)
+        look_ns = None if self.wire is None else time.monotonic_ns() + LOOK_NS
+        return earliest((self._due_ns(), self.data.deadline_ns(), self.arrivals.deadline_ns(), look_ns))
+
+    def _due_ns(self) -> int | None:
+        """Return when Python has something to do that nothing announces: the pump ends by then."""
+        return earliest((self.control.deadline_ns(), *(window.deadline_ns() for window in self.windows)))
+
+    def _do_due(self, now_ns: int) -> None:
+        """Let drivers go on whose accesses waited for their budget; send interrupts that waited."""
+        for window in self.windows:
+            window.resume(now_ns)
+        due_ns = self.control.deadline_ns()
+        if due_ns is not None and due_ns <= now_ns:
+            self.control.on_timer(now_ns)
 
     def _control(self, message: ToProcess) -> None:
         """Without its host's IOMMU it reaches no memory: it leaves the wire, so that the other end knows."""
@@ -246,13 +249,7 @@ class Nic:
             self._leave_wire()
 
     def _tick(self) -> None:
-        now_ns = time.monotonic_ns()
         self._look_at_wire()
-        for window in self.windows:
-            window.resume(now_ns)
-        due_ns = self.control.deadline_ns()
-        if due_ns is not None and due_ns <= now_ns:
-            self.control.on_timer(now_ns)
         self.turn()
         self.arrivals.tick()
         self._count()

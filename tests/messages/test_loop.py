@@ -193,6 +193,22 @@ def test_loop_busy_still_hears_the_launcher(bench: Bench) -> None:
     assert bench.counters["polls"] == 0
 
 
+def test_loop_whose_turns_are_long_hears_the_launcher_after_some_of_them(wire: Wire) -> None:
+    clock, turns = ManualClock(), []
+
+    def long_turn() -> bool:
+        clock.now_ns += MS_NS
+        turns.append(clock.now_ns)
+        return True
+
+    bench = Bench(wire, clock=clock)
+    bench.loop.look()
+    bench.loop.runnable[long_turn] = None
+    bench.wire.say(Stop())
+    bench.loop.run()
+    assert 1 < len(turns) < 10
+
+
 def test_loop_message_in_its_last_look_is_acted_on_before_it_sleeps(bench: Bench) -> None:
     def start(_message: ToProcess) -> None:
         bench.loop.runnable[bench._stop] = None
