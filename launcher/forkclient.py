@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
@@ -39,9 +40,16 @@ ROLES: Final[Mapping[str, str]] = {
 }
 PRELOADED: Final = frozenset({"guest"})
 """Roles of which a topology may have hundreds of processes."""
+PRELOADED_FROM: Final = 2
+"""Of the other roles, so many processes import faster together than each for itself."""
 LOG_NAME: Final = "forkserver.log"
 LEAVE_SECONDS: Final = 2.0
 _decode: Final[Callable[[bytes], FromServer]] = msgspec.json.Decoder(FromServer).decode
+
+
+def preloaded_roles(roles: Iterable[str], processes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the roles that the fork server imports once for all. Pure."""
+    return tuple(role for role in roles if role in PRELOADED or processes.get(role, 0) >= PRELOADED_FROM)
 
 
 def environment() -> dict[str, str]:
@@ -74,12 +82,18 @@ class Listener(Protocol):
 class ForkServer:
     """A running fork server, used from one event loop."""
 
-    def __init__(self, directory: RunDirectory, listener: Listener, roles: Mapping[str, str] = ROLES) -> None:
-        """Start it; it imports while the caller goes on."""
+    def __init__(
+        self,
+        directory: RunDirectory,
+        listener: Listener,
+        roles: Mapping[str, str] = ROLES,
+        processes: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Start it; it imports while the caller goes on. `processes`: how many of a role there will be."""
         self._listener = listener
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
-        preloaded = tuple(role for role in roles if role in PRELOADED)
+        preloaded = preloaded_roles(roles, processes)
         order = ServerOrder(theirs.fileno(), str(directory.path), dict(roles), preloaded)
         with theirs, (directory.path / LOG_NAME).open("wb") as log:
             self._process = subprocess.Popen(

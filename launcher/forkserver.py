@@ -1,13 +1,13 @@
 """The fork server: parent and janitor of every process of one topology.
 
 Run as `python -m launcher.forkserver ORDER`, started by the launcher with one end of a socket pair. It
-imports once what processes of which there are many need, so that each of these is a fork and nothing more and
-shares these pages. The others import for themselves: what a guest never uses would lie between what it uses,
-and cost it pages of its own. The server reports every death at once; and when the launcher's end of the
-socket closes, however the launcher ended, it kills and reaps its children, kills what runs in their network
-namespaces, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C from it; its
-children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is free only when
-nothing is left.
+imports once what processes need of which there are several, so that each of these is a fork and nothing more
+and shares these pages. Where there is one it imports for itself: what a guest never uses would lie between
+what it uses, and cost it pages of its own. The server reports every death at once; and when the launcher's
+end of the socket closes, however the launcher ended, it kills and reaps its children, kills what runs in
+their network namespaces, removes the run directory and exits. Its own session keeps a terminal's Ctrl-C from
+it; its children die with it (PR_SET_PDEATHSIG). The lock of the run directory is inherited, so it is free
+only when nothing is left.
 
 Reference: fork(2), pidfd_open(2), unix(7), prctl(2). Not modelled: restarting a process.
 """

@@ -11,7 +11,7 @@ Not modelled: starting a process again but a vmm all of whose guests are externa
 import asyncio
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,9 +137,9 @@ class Supervisor:
         self.segments = Segments(plan)
         self.namespaces = Namespaces(plan)
         self._channel = Channel(directory.path, self._received, self._nonsense)
-        wanted: set[str] = {process.role for process in plan.processes}
+        wanted = Counter[str](process.role for process in plan.processes)
         needed = {str(role): main for role, main in roles.items() if role in wanted}
-        self._server = ForkServer(directory, self, needed)
+        self._server = ForkServer(directory, self, needed, wanted)
 
     @property
     def server_pid(self) -> int:

@@ -16,7 +16,7 @@ import pytest
 
 from launcher import rundir
 from launcher.fork_protocol import PACKET_BYTES, Exited, SpawnFailed, send, spawn_packets
-from launcher.forkclient import LOG_NAME, ForkServer
+from launcher.forkclient import LOG_NAME, ForkServer, preloaded_roles
 from launcher.forkserver import Server, close_all_but
 from testbed.messages.entries import ProcessPlan, SegmentEntry
 from tests.support.plans import guest_entry
@@ -178,6 +178,11 @@ async def test_a_terminal_cannot_interrupt_a_process(served: Served) -> None:
     pid = await served.heard.pid("waits")
 
     assert os.getsid(pid) == served.server.pid != os.getsid(0)
+
+
+def test_roles_of_which_there_are_several_are_imported_once_for_all() -> None:
+    processes = {"vmm": 2, "iommu": 1, "guest": 1}
+    assert preloaded_roles(("vmm", "guest", "iommu", "nic"), processes) == ("vmm", "guest")
 
 
 async def test_a_role_that_cannot_be_imported_ends_the_server(run_parent: Path) -> None:
