@@ -29,12 +29,12 @@ def compare(
     html: Annotated[
         str, typer.Option("--html", metavar="FILE", help="Write a report there: one file, charts inside.")
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of each measurement.")] = 0.02,
+    seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Length of each try.")] = 0.012,
     repetitions: Annotated[int, typer.Option(min=1, help="How often to bring all ways up.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How often to measure each time.")] = 18,
+    rounds: Annotated[int, typer.Option(min=1, help="How many figures to take the median of.")] = 6,
     tries: Annotated[
-        int, typer.Option(min=1, help="How often to try each measurement; the better try counts.")
-    ] = 2,
+        int, typer.Option(min=1, help="How often to measure for each figure; the better half counts.")
+    ] = 10,
     way: Annotated[
         list[str] | None, typer.Option(metavar="WAY", help="Only this way; repeat. Default: all of them.")
     ] = None,

@@ -1,11 +1,10 @@
 """`virtbed compare`: the same work over every way of a guest's frames, measured in turn, several times over.
 
-All ways are up at once and make each measurement one after the other, so that what disturbs the machine for
-a while disturbs them all. Each measurement is tried again when all have been made, and the better try counts:
-what else the machine does only ever costs, for seconds at a time, and where it does so half of the time a
-median of everything is one of two figures by chance. A figure is the median of the measurements, with minimum
-and maximum. What the machine itself can do at the moment is measured before each. Not modelled: machines
-whose clock rate changes from one measurement to the next.
+All ways are up at once and make each measurement one after the other, pass by pass, so that what disturbs the
+machine for a while disturbs them all. The passes are many and short, and come to rounds
+(launcher/compare_rounds.py); a figure is the median of the rounds, with minimum and maximum. What the machine
+itself can do at the moment is measured in between. Not modelled: machines whose clock rate changes from one
+measurement to the next.
 """
 
 import os
@@ -19,8 +18,20 @@ import msgspec
 
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import FIGURES, SCHEMA, Comparison, Lecture, Measured, Settings, WayResult
+from launcher.compare_rounds import Sample, Tries, in_rounds, round_of
 from launcher.compare_turns import run_in_turns
-from launcher.compare_ways import ENDS, PLACES, REFERENCE, WAYS, Step, Way, processes, steps, topology
+from launcher.compare_ways import (
+    ENDS,
+    PLACES,
+    REFERENCE,
+    WAYS,
+    Step,
+    Way,
+    processes,
+    steps,
+    topology,
+    warm_ups,
+)
 from launcher.forkclient import ROLES
 from launcher.phase_meter import Phase
 from launcher.prepare import plan_fitting
@@ -33,21 +44,10 @@ from testbed.messages.entries import Plan
 _ROLE_NAMES: Final = ("sender", "receiver")
 _INTERRUPTED: Final = "irq"
 """The exit with which a vmm has a guest take an interrupt from its list registers."""
-_WARM_UP_SECONDS: Final = 0.02
+_LINES: Final = 10
+"""How often a comparison says how far it is."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One measurement of one round."""
-
-    figures: Mapping[str, float]
-    cpu_ns: Mapping[str, float]
-    exits: Mapping[str, int]
-    frames: int
-
-
-Tries = tuple[Sample, ...]
-"""The same measurement, half the time or so apart."""
 Samples = dict[str, dict[Step, list[Tries]]]
 """By way and measurement, round by round."""
 
@@ -64,7 +64,7 @@ class Measurements:
 def measure_ways(
     settings: Settings, told: Callable[[str], None], roles: Mapping[str, str] = ROLES
 ) -> Measurements:
-    """Run every way as often as the settings say; `told` is given a line about each round.
+    """Run every way as often as the settings say; `told` is given a line now and then.
 
     Raises ConfigError for settings that cannot be, BenchFailed where a run does not end well.
     """
@@ -86,12 +86,14 @@ def _repeat(
 ) -> None:
     """Bring every way up once, and add what is measured."""
     measured = list(steps())
-    each = len(measured)
+    each, before = len(measured), len(list(warm_ups()))
 
     def reached(phase: int) -> None:
-        number, step = divmod(phase, each)
-        if step == 0:
-            told(f"pass {number} of {settings.passes}" if number else "warming up")
+        number, step = divmod(phase - before, each)
+        if phase == 0:
+            told("warming up")
+        elif number >= 0 and step == 0:
+            _tell_pass(number + 1, settings.passes, told)
 
     outcomes = run_in_turns(list(plans.values()), roles, reached)
     for outcome in outcomes:
@@ -99,22 +101,22 @@ def _repeat(
             raise BenchFailed(outcome.result)
     for name, outcome in zip(plans, outcomes, strict=True):
         for at, step in enumerate(measured):
-            phases = outcome.phases[each + at :: each]
+            phases = outcome.phases[before + at :: each]
             samples = [_sample(WAYS[name], step, phase, outcome.result) for phase in phases]
             found.samples[name][step] += in_rounds(samples, settings.rounds)
-    for number in range(1, settings.passes + 1):
-        part = slice(number * each, (number + 1) * each)
-        found.speeds.append(statistics.median(s for outcome in outcomes for s in outcome.speeds[part]))
+    for first in range(before, before + settings.passes * each, each):
+        part = slice(first, first + each)
+        found.speeds.append(statistics.median(outcomes[0].speeds[part]))
 
 
-def in_rounds(samples: Sequence[Sample], rounds: int) -> list[Tries]:
-    """Return by round what was measured pass by pass: each pass but the first tries every round again."""
-    return [tuple(samples[number::rounds]) for number in range(rounds)]
+def _tell_pass(number: int, passes: int, told: Callable[[str], None]) -> None:
+    """Say which pass begins: each where there are few, and ten of many."""
+    if (number - 1) % max(1, passes // _LINES) == 0:
+        told(f"pass {number} of {passes}")
 
 
 def _plan(way: Way, settings: Settings) -> Plan:
-    seconds = (_WARM_UP_SECONDS, *[settings.seconds] * settings.passes)
-    file = topology(way, seconds, sorted(os.sched_getaffinity(0)))
+    file = topology(way, settings.seconds, settings.passes, sorted(os.sched_getaffinity(0)))
     return plan_fitting(parse_topology(msgspec.json.encode(file).decode(), "compare"))
 
 
@@ -162,19 +164,12 @@ def summed(found: Mapping[str, Mapping[Step, Sequence[Tries]]]) -> dict[str, Way
     }
 
 
-def better(tries: Tries, kind: str) -> Sample:
-    """Return the try with the shorter round trip or the higher rate, with all its figures. Pure."""
-    if kind == "rr":
-        return min(tries, key=lambda sample: sample.figures["p50_us"])
-    return max(tries, key=lambda sample: sample.figures["frames_per_second"])
-
-
-def _measured(step: Step, rounds: Sequence[Tries], reference: Sequence[Tries]) -> Measured:
-    samples = [better(tries, step.kind) for tries in rounds]
+def _measured(step: Step, tried: Sequence[Tries], reference: Sequence[Tries]) -> Measured:
+    samples = [round_of(tries) for tries in tried]
     names = [name for name in FIGURES if name in samples[0].figures]
     spreads = {name: Spread.of(sample.figures[name] for sample in samples) for name in names}
     by = "p50_us" if step.kind == "rr" else "frames_per_second"
-    pairs = zip(samples, (better(tries, step.kind) for tries in reference), strict=True)
+    pairs = zip(samples, map(round_of, reference), strict=True)
     spreads["ratio"] = Spread.of(one.figures[by] / other.figures[by] for one, other in pairs)
     processes = dict.fromkeys(name for sample in samples for name in sample.cpu_ns)
     return Measured(
@@ -186,12 +181,12 @@ def _measured(step: Step, rounds: Sequence[Tries], reference: Sequence[Tries]) -
             name: float(f"{statistics.median(s.cpu_ns.get(name, 0.0) for s in samples):.4g}")
             for name in processes
         },
-        exits=_exits([sample for tries in rounds for sample in tries]),
+        exits=_exits(samples),
     )
 
 
 def _exits(samples: Sequence[Sample]) -> dict[str, float]:
-    """Return the exits of a frame by reason: in every try, for one that must not be counts wherever it is."""
+    """Return the exits of a frame by reason: the mean, for one that must not be counts wherever it is."""
     frames = sum(sample.frames for sample in samples)
     reasons = dict.fromkeys(name for sample in samples for name in sample.exits)
     return {name: float(f"{sum(s.exits.get(name, 0) for s in samples) / frames:.4g}") for name in reasons}

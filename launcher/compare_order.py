@@ -1,6 +1,6 @@
 """The three methods in order, as guests' frames to the wire have it: frames a second, CPU time of a frame.
 
-Ratios are taken repetition by repetition. Pure. Not modelled: an order by anything else.
+Ratios are taken round by round. Pure. Not modelled: an order by anything else.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """What `virtbed compare` finds, as plain data: the table and the report are made of it and of nothing else.
 
-Figures of a measurement are spreads over the repetitions, by the names in `FIGURES`. Not modelled: figures
+Figures of a measurement are spreads over the rounds, by the names in `FIGURES`. Not modelled: figures
 of another machine beside these.
 """
 
@@ -13,25 +13,25 @@ from launcher.result import Machine
 from launcher.spread import Spread
 from testbed.errors import ConfigError
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
-    seconds: float = 0.02
-    """Of each measurement: many short ones scatter less in their median than few long ones."""
+    seconds: float = 0.012
+    """Of each try: many short ones scatter less together than few long ones."""
     repetitions: int = 1
     """How often all ways are brought up."""
-    rounds: int = 18
-    """How often everything is measured then."""
-    tries: int = 2
-    """How often each round is tried, one after all of the others; the better try of a measurement counts."""
+    rounds: int = 6
+    """How many figures each measurement has then, of which the median is told."""
+    tries: int = 10
+    """Of each measurement in each round, one pass apart; the better half of them counts."""
     ways: tuple[str, ...] = tuple(WAYS)
 
     @property
     def passes(self) -> int:
-        """How often everything is measured each time, after a pass whose figures nobody keeps."""
+        """How often everything is measured each time."""
         return self.rounds * self.tries
 
     def check(self) -> None:

@@ -38,9 +38,9 @@ def comparison_view(compared: Comparison) -> RenderableType:
         parts.append("[green]the order holds, and no guest with a function left for its vmm in traffic[/]")
     minute = figures.seconds(compared.seconds)
     settings = compared.settings
-    runs = figures.plural(settings.repetitions * settings.rounds, "measurement")
+    runs = figures.plural(settings.repetitions * settings.rounds, "round")
     parts.append(
-        f"[dim]medians of {runs}, each the best of {settings.tries}; {minute}; "
+        f"[dim]medians of {runs}, each the better half of {settings.tries} tries; {minute}; "
         f"load average before: {compared.load_average:g}[/]"
     )
     speed = compared.machine_speed

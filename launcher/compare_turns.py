@@ -61,13 +61,14 @@ class TurnMeter(PhaseMeter):
         self._turns, self._number = turns, number
         self._cpus = sorted(os.sched_getaffinity(0))
         self.speeds: list[float] = []
-        """Of the machine, before each phase."""
+        """Of the machine, before each phase of the first of them."""
 
     async def before_phase(self) -> None:
-        """Wait for a turn; then as every phase, and look how fast the machine is while all are at rest."""
+        """Wait for a turn; then as every phase, and once for all look how fast the machine is at rest."""
         await self._turns.take(self._number)
         await super().before_phase()
-        self.speeds.append(machine_speed(self._cpus))
+        if self._number == 0:
+            self.speeds.append(machine_speed(self._cpus))
 
     def flow_ended(self, result: FlowResult) -> None:
         """Take the snapshot after, and let the next one have its turn."""
@@ -82,7 +83,7 @@ class Outcome:
     result: Result
     phases: Sequence[Phase]
     speeds: Sequence[float]
-    """Of the machine before each phase, as `machine_speed` has it."""
+    """Of the machine before each phase of the first run, as `machine_speed` has it; no others have any."""
 
 
 def run_in_turns(plans: Sequence[Plan], roles: Mapping[str, str], reached: Reached) -> list[Outcome]:

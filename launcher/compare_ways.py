@@ -38,7 +38,9 @@ _WIRES: Final = {1: "w0", 2: "w0", 3: "w1", 4: "w1"}
 """By the number of the host at whose NIC they end."""
 _BEHIND: Final = ("iommu-h4", "vmm-h4")
 """They only wait, at the far end of a wire."""
-POLL_MS: Final = 5
+POLL_MS: Final = 2
+WARM_UP_SECONDS: Final = 0.02
+"""Long enough for the slowest way to go round its rings."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ WAYS: Final = {
     )
 }
 REFERENCE: Final = "virtio-split"
-"""The way by which the others are divided, repetition by repetition."""
+"""The way by which the others are divided, round by round."""
 STOCK: Final[dict[Method, str]] = {"emulated": "e1000", "paravirtual": REFERENCE, "passthrough": "vf-ats"}
 """Which way stands for its method where the methods are put in order."""
 
@@ -132,8 +134,21 @@ def _processors(way: Way, cpus: Sequence[int]) -> dict[str, list[int]]:
     return found
 
 
-def topology(way: Way, seconds: Sequence[float], cpus: Sequence[int]) -> dict[str, Any]:
-    """Return the topology file of a way: every measurement once for each of `seconds`, and so long.
+def warm_ups() -> Iterator[dict[str, Any]]:
+    """Yield flows after which everything that is measured has been done, and every buffer been used.
+
+    Answers go by buffers of their own, of which a measurement uses a few: a page that is touched for the
+    first time costs more than a round trip. So frames go the other way once as well.
+    """
+    for step in steps():
+        yield _flow(step, WARM_UP_SECONDS)
+        if step.place != "wire" and step.kind == "pktgen":
+            flow = _flow(step, WARM_UP_SECONDS)
+            yield flow | {"from": flow["to"], "to": flow["from"]}
+
+
+def topology(way: Way, seconds: float, passes: int, cpus: Sequence[int]) -> dict[str, Any]:
+    """Return the topology file of a way: warm-ups, and then as often as there are `passes` every measurement.
 
     `cpus`: the processors that may be used.
     """
@@ -143,7 +158,7 @@ def topology(way: Way, seconds: Sequence[float], cpus: Sequence[int]) -> dict[st
         "poll": f"{POLL_MS}ms",
         "hosts": {f"h{host}": _host(way, host, at) for host in (0, *_WIRES)},
         "guests": {name: _guest(way, host) | {"cpus": at[name]} for name, host in _GUESTS.items()},
-        "workloads": [_flow(step, each) for each in seconds for step in steps()],
+        "workloads": [*warm_ups(), *[_flow(step, seconds) for step in steps()] * passes],
     }
 
 

@@ -101,8 +101,8 @@ def _head(compared: Comparison) -> str:
         '<p class="lead">The same work over every way of a guest\'s frames, measured by virtbed on one '
         f"machine: {escape(machine.cpu)}, {_count(machine.cpus)} processors, {escape(machine.time)}. "
         f"All ways were up at once ({_plural(settings.repetitions, 'time')}) and measured in turn, "
-        f"{_plural(settings.rounds, 'round')} of {number(settings.seconds, f'{settings.seconds:g}')} s, "
-        f"each the best of {_count(settings.tries)}: "
+        f"{_plural(settings.rounds, 'round')} of {_count(settings.tries)} tries, each of "
+        f"{number(settings.seconds, f'{settings.seconds:g}')} s; the better half of a round counts: "
         "figures are medians, thin lines go from the least to the most.</p>"
         f"{problems}{good}</header>"
     )

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from launcher.compare import Sample, summed
+from launcher.compare import summed
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import SCHEMA, Cell, Comparison, Lecture, Row, Settings, WayResult
+from launcher.compare_rounds import Sample
 from launcher.compare_ways import METHODS, WAYS, Step, steps
 from launcher.result import machine
 from launcher.spread import Spread
@@ -31,7 +32,6 @@ def ways(factor: float = 1.0, exits: Mapping[str, Mapping[str, int]] | None = No
         rate = (RATES[way.method] + number) * (factor if way.method == "passthrough" else 1.0)
         turns = (0.9, 1.0, 1.2)
         left = (exits or {}).get(name)
-        # of each two tries the first is the better one, but what its guest did counts in both
         found[name] = {
             step: [(sample(step, rate * turn, left), sample(step, rate * turn / 2, left)) for turn in turns]
             for step in steps()

@@ -1,4 +1,4 @@
-"""`virtbed compare`: its topologies, what repetitions come to, the order, exits, the table."""
+"""`virtbed compare`: its topologies, what rounds come to, the order, exits, the table."""
 
 import io
 import json
@@ -7,32 +7,54 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from launcher.compare import better, exit_problems, in_rounds, run_comparison
+from launcher.compare import exit_problems, run_comparison
 from launcher.compare_order import order_of, order_problems
 from launcher.compare_result import Comparison, Settings
 from launcher.compare_table import comparison_view
-from launcher.compare_ways import PLACES, REFERENCE, STOCK, WAYS, Step, processes, steps, topology
+from launcher.compare_ways import (
+    ENDS,
+    PLACES,
+    REFERENCE,
+    STOCK,
+    WAYS,
+    Step,
+    processes,
+    steps,
+    topology,
+    warm_ups,
+)
 from launcher.planner import plan_topology
 from launcher.topology import parse_topology
 from testbed.errors import ConfigError
-from tests.launcher.comparisons import RATES, comparison, sample, ways
+from tests.launcher.comparisons import RATES, comparison, ways
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_is_a_topology_with_a_phase_for_each_measurement(name: str) -> None:
-    plan = plan_topology(parse_topology(json.dumps(topology(WAYS[name], (0.02, 0.5), (0, 1)))))
+    plan = plan_topology(parse_topology(json.dumps(topology(WAYS[name], 0.5, 2, (0, 1)))))
     asked = [(step.kind, (step.frame_bytes,)) for step in steps()]
-    assert [(flow.kind, flow.frame_bytes) for (flow,) in plan.phases] == 2 * asked
-    durations = [flow.duration_ns for (flow,) in plan.phases]
-    assert durations == [20_000_000] * len(asked) + [500_000_000] * len(asked)
-    assert [flow.destination for (flow,) in plan.phases][-1] == "nic4"
+    measured = [flow for (flow,) in plan.phases][-2 * len(asked) :]
+    assert [(flow.kind, flow.frame_bytes) for flow in measured] == 2 * asked
+    assert {flow.duration_ns for flow in measured} == {500_000_000}
+    assert measured[-1].destination == "nic4"
+
+
+def test_everything_that_is_measured_is_done_before_and_frames_go_the_other_way_as_well() -> None:
+    plan = plan_topology(parse_topology(json.dumps(topology(WAYS["vf"], 0.5, 0, (0, 1)))))
+    flows = [(flow.source, flow.destination, flow.kind, flow.frame_bytes) for (flow,) in plan.phases]
+    assert len(flows) == len(list(warm_ups()))
+    for step in steps():
+        source, destination = ENDS[step.place]
+        assert (source, destination, step.kind, (step.frame_bytes,)) in flows
+        if destination in "bd":
+            assert (destination, source, "pktgen", (step.frame_bytes,)) in flows
 
 
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("cpus", [(3,), (1, 5), (0, 1, 2, 3), tuple(range(64))])
 def test_every_process_has_a_processor_in_the_order_of_the_path(name: str, cpus: tuple[int, ...]) -> None:
     way = WAYS[name]
-    plan = plan_topology(parse_topology(json.dumps(topology(way, (0.5,), cpus))))
+    plan = plan_topology(parse_topology(json.dumps(topology(way, 0.5, 1, cpus))))
     at = {process.name: process.entry.cpus for process in plan.processes}
     named = {process for place in PLACES for process in processes(way, place)}
     assert set(at) == named
@@ -51,7 +73,7 @@ def test_steps_have_every_place_and_requests_come_before_rates() -> None:
         assert [step.kind for step in found if step.place == place] == ["rr", "pktgen", "pktgen"]
 
 
-def test_repetitions_come_to_medians_with_every_value_kept() -> None:
+def test_rounds_come_to_medians_with_every_value_kept() -> None:
     measured = ways()["e1000"].at("wire", "pktgen", 60)
     rate = measured.figures["frames_per_second"]
     assert rate.values == (9000.0, 10_000.0, 12_000.0)
@@ -59,18 +81,6 @@ def test_repetitions_come_to_medians_with_every_value_kept() -> None:
     assert measured.cpu_ns == {"sender": 25_000.0, "vmm-h0": 75_000.0}
     ratio = measured.figures["ratio"]
     assert ratio.median == pytest.approx(RATES["emulated"] / RATES["paravirtual"], rel=1e-3)
-
-
-def test_a_round_is_tried_again_when_all_have_been_made_and_its_better_try_counts_whole() -> None:
-    rates, requests = (
-        Step(place="wire", kind="pktgen", frame_bytes=60),
-        Step(place="host", kind="rr", frame_bytes=60),
-    )
-    for step in (rates, requests):
-        slow, fast, other = (sample(step, rate) for rate in (10.0, 30.0, 20.0))
-        rounds = in_rounds([slow, fast, fast, other], 2)
-        assert rounds == [(slow, fast), (fast, other)]
-        assert all(better(tries, step.kind) is fast for tries in rounds)
 
 
 def test_exits_count_in_every_try() -> None:
@@ -134,7 +144,7 @@ def test_the_table_has_ways_order_and_what_did_not_hold() -> None:
     console = Console(width=200, file=io.StringIO())
     with console.capture() as capture:
         console.print(comparison_view(comparison(factor=0.1)))
-    for part in (*WAYS, "does not hold", "7 of 7 <frames>", "lecture: no", "because", "3 measurements"):
+    for part in (*WAYS, "does not hold", "7 of 7 <frames>", "lecture: no", "because", "3 rounds"):
         assert part in capture.get()
 
 

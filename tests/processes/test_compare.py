@@ -23,7 +23,7 @@ workloads:
 
 def test_a_short_comparison_has_every_figure_of_every_way() -> None:
     told: list[str] = []
-    # counters of a busy process may be a few milliseconds old when a round ends: so medians, as always
+    # counters of a busy process may be a few milliseconds old when a measurement ends: so medians, as always
     ways_compared = ("virtio-split", "vf-ats-direct")
     settings = Settings(seconds=0.05, repetitions=1, rounds=3, tries=2, ways=ways_compared)
     found = measure_ways(settings, told.append)
